@@ -1,1 +1,5 @@
 //! Placeholder while the rooms are built.
+
+pub mod error;
+pub mod logic;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! Decisions as pure values: no async, no clock and no randomness of their own.

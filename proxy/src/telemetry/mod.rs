@@ -1,0 +1,1 @@
+//! What is told about requests: metrics, the access log, trace headers.
