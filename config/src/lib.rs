@@ -4,3 +4,4 @@
 //! [`xds`] turns the model into Envoy's protobufs and back; the sidecar runs on the model it read back.
 
 pub mod model;
+pub mod resources;

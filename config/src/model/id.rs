@@ -31,6 +31,13 @@ impl TrustDomain {
     }
 }
 
+impl Default for TrustDomain {
+    /// `weir.local`
+    fn default() -> Self {
+        Self("weir.local".into())
+    }
+}
+
 impl FromStr for TrustDomain {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {

@@ -1,0 +1,64 @@
+//! `v1/Service`: a name with ports that workloads stand behind.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A Service's `spec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// Labels that a workload of the same namespace must have to stand behind the service. Empty: none does.
+    pub selector: BTreeMap<String, String>,
+    /// At least one; numbers and names occur once.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port that callers see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Its name; there is one where the service has several ports.
+    pub name: Option<String>,
+    /// The port callers use.
+    pub port: u16,
+    /// The port of the application.
+    pub target: TargetPort,
+    /// What is spoken on it: `appProtocol`, else by the port's name as Istio reads it, else HTTP.
+    pub protocol: AppProtocol,
+}
+
+/// The port of the application that stands behind a service port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum TargetPort {
+    /// This number.
+    Number(u16),
+    /// The workload's port of this name.
+    Name(String),
+}
+
+/// What an application speaks on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppProtocol {
+    /// HTTP/1.1, or HTTP/2 where the client speaks it.
+    Http,
+    /// HTTP/2 without TLS (`kubernetes.io/h2c`).
+    H2c,
+    /// gRPC, that is HTTP/2.
+    Grpc,
+    /// Bytes.
+    Tcp,
+}
+
+impl Service {
+    /// The port of this number.
+    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+        self.ports.iter().find(|p| p.port == number)
+    }
+
+    /// Whether a workload with these labels (of the service's namespace) stands behind this service.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        !self.selector.is_empty() && self.selector.iter().all(|(k, v)| labels.get(k) == Some(v))
+    }
+}
