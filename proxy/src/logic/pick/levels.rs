@@ -1,0 +1,129 @@
+//! Priority levels: how much traffic each gets by how many of its endpoints are available (Envoy's overprovisioning
+//! factor of 1.4), and whether it panics. Counted again only when the view's generation has changed.
+
+use super::{Group, Member, View};
+use crate::logic::below;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{
+        AtomicBool, AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+const OVERPROVISIONING_PERCENT: u64 = 140;
+
+#[derive(Debug)]
+pub(super) struct Levels {
+    levels: Box<[Level]>,
+    panic_threshold_percent: u8,
+    /// The view's generation that was counted, plus one; 0: none.
+    counted: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Level {
+    group: Group,
+    /// Endpoints, those that take no requests included.
+    total: u64,
+    /// Percent of the traffic that goes to this level and those before it.
+    upto: AtomicU32,
+    panicking: AtomicBool,
+}
+
+impl Levels {
+    pub(super) fn new(members: &[Member], panic_threshold_percent: u8) -> Self {
+        let mut by_priority: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (slot, member) in members.iter().enumerate() {
+            by_priority.entry(member.priority).or_default().push(slot);
+        }
+        let levels = by_priority.into_values().map(|slots| Level::new(slots, members)).collect();
+        Self { levels, panic_threshold_percent, counted: AtomicU64::new(0) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.levels.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.levels.iter().map(|l| &l.group)
+    }
+
+    pub(super) fn group(&self, level: usize) -> &Group {
+        &self.levels[level].group
+    }
+
+    pub(super) fn is_panicking(&self, level: usize) -> bool {
+        self.levels[level].panicking.load(Relaxed)
+    }
+
+    /// The level that a uniform draw falls on.
+    pub(super) fn choose(&self, draw: u64) -> usize {
+        let point = below(draw, 100) as u32;
+        self.levels.iter().position(|l| point < l.upto.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// Counts again if an endpoint became available or unavailable since. Two threads may do so at once: they write the
+    /// same, or the newer generation is counted once more.
+    pub(super) fn refresh(&self, view: &impl View) {
+        let generation = view.generation().wrapping_add(1).max(1);
+        if self.counted.load(Acquire) != generation {
+            self.count(view);
+            self.counted.store(generation, Release);
+        }
+    }
+
+    #[cold]
+    fn count(&self, view: &impl View) {
+        let shares: Vec<Shares> = self.levels.iter().map(|l| l.shares(view)).collect();
+        let health = |s: &Shares| (s.of_all * OVERPROVISIONING_PERCENT / 100).min(100);
+        let whole = shares.iter().map(health).sum::<u64>().min(100);
+        let mut upto = 0;
+        for (level, share) in self.levels.iter().zip(&shares) {
+            // With nobody available anywhere, the first level has all.
+            let load = if whole == 0 { 100 } else { health(share) * 100 / whole };
+            upto = (upto + load).min(100);
+            level.upto.store(upto as u32, Relaxed);
+            // A level in need panics only while the others cannot take its traffic.
+            let panicking = whole < 100 && share.of_takers < u64::from(self.panic_threshold_percent);
+            level.panicking.store(panicking, Relaxed);
+        }
+    }
+}
+
+/// Percent of a level's endpoints that are available.
+struct Shares {
+    of_all: u64,
+    of_takers: u64,
+}
+
+impl Level {
+    fn new(slots: Vec<usize>, members: &[Member]) -> Self {
+        let total = slots.len() as u64;
+        let takers: Vec<usize> = slots.into_iter().filter(|s| members[*s].takes_requests).collect();
+        let mut in_locality: BTreeMap<u32, u64> = BTreeMap::new();
+        for slot in &takers {
+            *in_locality.entry(members[*slot].locality).or_default() += u64::from(members[*slot].weight.max(1));
+        }
+        let weight = |slot: &usize| {
+            let member = &members[*slot];
+            let sum = in_locality.get(&member.locality).copied().unwrap_or(1).max(1);
+            let share = u128::from(member.locality_weight.max(1)) * u128::from(member.weight.max(1));
+            // 2^20: fine enough for shares, and a thousand endpoints of the greatest weight do not overflow.
+            ((share << 20) / u128::from(sum)).clamp(1, u128::from(u64::MAX >> 10)) as u64
+        };
+        let weights: Vec<u64> = takers.iter().map(weight).collect();
+        let group = Group::new(takers, &weights);
+        Self { group, total, upto: AtomicU32::new(100), panicking: AtomicBool::new(false) }
+    }
+
+    fn shares(&self, view: &impl View) -> Shares {
+        let available = self.group.slots.iter().filter(|s| view.is_available(**s)).count() as u64;
+        let percent = |of: u64| (available * 100).checked_div(of).unwrap_or(0);
+        Shares { of_all: percent(self.total), of_takers: percent(self.group.len() as u64) }
+    }
+}
