@@ -1,1 +1,6 @@
-//! Placeholder while the rooms are built.
+//! The control plane: what operators write, kept, indexed, and compiled into what each sidecar needs to know.
+
+pub mod ca;
+pub mod fleet;
+pub mod metrics;
+pub mod xds;

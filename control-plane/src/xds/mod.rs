@@ -1,0 +1,3 @@
+//! Configuration on its way to the sidecars.
+
+pub mod machine;
