@@ -1,0 +1,58 @@
+//! Endpoints: where the instances behind a service's port are.
+
+use super::{Node, cluster::in_mesh, name};
+use crate::index::{Item, World};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+use weir_config::{
+    model::{Endpoint, Endpoints, Locality},
+    resources::{TargetPort, Workload},
+};
+
+/// The instances of a service's port (`<fqdn>:<port>`); the list may be empty.
+pub fn endpoints(world: &World, _node: &Node, resource: &str) -> Option<Endpoints> {
+    let target = name::resource(world, resource)?;
+    let mut addresses = BTreeSet::new();
+    let mut localities: BTreeMap<(&str, &str), Vec<Endpoint>> = BTreeMap::new();
+    for workload in &target.service.workloads {
+        let Some(endpoint) = endpoint(world, workload, &target.port.target) else { continue };
+        // Two documents for one address are one instance; the first by name is taken.
+        if addresses.insert(endpoint.address) {
+            localities.entry((&workload.region, &workload.zone)).or_default().push(endpoint);
+        }
+    }
+    let total: u64 = localities.values().flatten().map(|e| u64::from(e.weight)).sum();
+    let localities = localities.into_iter().map(|((region, zone), endpoints)| Locality {
+        region: region.to_owned(),
+        zone: zone.to_owned(),
+        priority: 0,
+        weight: share(endpoints.iter().map(|e| u64::from(e.weight)).sum(), total),
+        endpoints,
+    });
+    Some(Endpoints { name: resource.into(), localities: localities.collect() })
+}
+
+/// One instance; `None`: the workload has no port of that name.
+fn endpoint(world: &World, workload: &Item<Workload>, target: &TargetPort) -> Option<Endpoint> {
+    let app_port = workload.target(target)?;
+    let sidecar = workload.sidecar.filter(|_| in_mesh(world, workload));
+    Some(Endpoint {
+        address: SocketAddr::new(workload.address, sidecar.map_or(app_port, |s| s.inbound_port)),
+        weight: workload.weight.max(1),
+        health: workload.health,
+        workload: format!("{}/{}", workload.namespace(), workload.name()).into(),
+        mesh: sidecar.is_some(),
+    })
+}
+
+/// A locality's weight: that of its instances together, so that each instance gets its share wherever it is. Scaled down
+/// where the sum of all would not fit, as xDS asks.
+fn share(weight: u64, total: u64) -> u32 {
+    // Half of the range, so that rounding small ones up to 1 cannot pass the limit.
+    let limit = u64::from(u32::MAX / 2);
+    let scaled =
+        if total <= limit { weight } else { (u128::from(weight) * u128::from(limit) / u128::from(total)) as u64 };
+    u32::try_from(scaled).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,194 @@
+//! The called side: what a workload's own sidecar accepts for its application, from whom, and where it takes it.
+//!
+//! Callers say by the server name which port of which service they mean, so that one port of the sidecar serves all.
+//! Where plain text is accepted too, the port is the one that the captured connection was meant for.
+
+use super::{Class, Node, authz::authz, cluster::protocol, fqdn, name, server_name, settings};
+use crate::index::{Item, WorkloadEntry, World};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+use weir_config::{
+    model::{
+        Action, ChainMatch, Cluster, ConnectionLimits, Discovery, Domain, DownstreamTls, Endpoint, Endpoints, Forward,
+        HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget, LoadBalancing, Locality,
+        ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+    },
+    resources::{AppProtocol, MtlsMode, Service, ServicePort},
+};
+
+/// The inbound listener of a node, which must be its own.
+pub(super) fn listener(world: &World, node: &Node, resource: &str) -> Option<InboundListener> {
+    let name = listener_name(world, node).filter(|own| **own == *resource)?;
+    let workload = world.workload(&node.namespace, &node.workload)?;
+    let mtls = world.mesh().mtls;
+    let mut chains = Vec::new();
+    let mut plain = BTreeSet::new();
+    for (service, port, app_port) in ports(workload) {
+        let own = Chain { world, workload, service, port, app_port };
+        if mtls != MtlsMode::Disabled {
+            chains.push(own.mutual_tls());
+        }
+        // One application port may be behind several services: in plain text nobody says which is meant.
+        if mtls != MtlsMode::Strict && plain.insert(app_port) {
+            chains.push(own.plain_text());
+        }
+    }
+    Some(InboundListener { name, chains })
+}
+
+/// The name of a node's inbound listener, if the node has an inbound side.
+pub(super) fn listener_name(world: &World, node: &Node) -> Option<ResourceName> {
+    let workload = own(world, node)?;
+    Some(name::inbound_listener(workload.namespace(), workload.name()))
+}
+
+/// The names of a node's inbound clusters.
+pub(super) fn cluster_names(world: &World, node: &Node) -> BTreeSet<ResourceName> {
+    own(world, node).into_iter().flat_map(|w| app_ports(w).into_keys()).map(name::inbound_cluster).collect()
+}
+
+/// The application beside the sidecar. No policy of an operator limits what a sidecar does to its own application.
+pub(super) fn cluster(world: &World, node: &Node, port: u16) -> Option<Cluster> {
+    let workload = own(world, node)?;
+    let spoken = *app_ports(workload).get(&port)?;
+    let name = name::inbound_cluster(port);
+    let endpoint = Endpoint {
+        address: SocketAddr::new(workload.app_address, port),
+        weight: 1,
+        health: Health::Healthy,
+        workload: format!("{}/{}", workload.namespace(), workload.name()).into(),
+        mesh: false,
+    };
+    let locality = Locality {
+        region: workload.region.clone(),
+        zone: workload.zone.clone(),
+        priority: 0,
+        weight: 1,
+        endpoints: vec![endpoint],
+    };
+    let policy = settings::built_in();
+    Some(Cluster {
+        discovery: Discovery::Static(Endpoints { name: name.clone(), localities: vec![locality] }),
+        name,
+        connect_timeout: policy.connect_timeout,
+        load_balancing: LoadBalancing::RoundRobin,
+        protocol: protocol(spoken),
+        tls: None,
+        limits: ConnectionLimits::default(),
+        // The only endpoint there is: to take it out would help nobody.
+        outlier: None,
+        retry_budget: policy.retry_budget,
+        panic_threshold_percent: 0,
+        idle_timeout: policy.pool_idle_timeout,
+        max_connection_age: None,
+    })
+}
+
+/// A node's workload, if a sidecar of ours or an Envoy stands beside it.
+fn own<'a>(world: &'a World, node: &Node) -> Option<&'a Arc<WorkloadEntry>> {
+    let workload = world.workload(&node.namespace, &node.workload)?;
+    (node.class != Class::Grpc && workload.sidecar.is_some()).then_some(workload)
+}
+
+/// The ports of services that lead to a workload, with the application's port behind each, in the order of names.
+fn ports<'w>(workload: &'w WorkloadEntry) -> impl Iterator<Item = (&'w Arc<Item<Service>>, &'w ServicePort, u16)> {
+    workload.services.iter().flat_map(move |service| {
+        let behind = move |port: &'w ServicePort| Some((service, port, workload.target(&port.target)?));
+        service.ports.iter().filter_map(behind)
+    })
+}
+
+/// The application's ports that a service leads to, and what is spoken there.
+fn app_ports(workload: &WorkloadEntry) -> BTreeMap<u16, AppProtocol> {
+    let mut spoken = BTreeMap::new();
+    for (_, port, app_port) in ports(workload) {
+        spoken.entry(app_port).or_insert_with(|| workload.protocol(app_port).unwrap_or(port.protocol));
+    }
+    spoken
+}
+
+/// One port of the application, as one service leads to it.
+struct Chain<'a> {
+    world: &'a World,
+    workload: &'a WorkloadEntry,
+    service: &'a Item<Service>,
+    port: &'a ServicePort,
+    app_port: u16,
+}
+
+impl Chain<'_> {
+    fn mutual_tls(&self) -> InboundChain {
+        let (namespace, service, port) = (self.service.namespace(), self.service.name(), self.port.port);
+        let sni = server_name(self.world, namespace, service, port);
+        InboundChain {
+            name: format!("{service}.{namespace}:{port}").into(),
+            matches: ChainMatch { server_names: vec![sni.to_string()], destination_port: None },
+            tls: Some(DownstreamTls { require_client_certificate: true }),
+            authz: authz(self.world, self.workload, self.service),
+            target: self.target(),
+        }
+    }
+
+    fn plain_text(&self) -> InboundChain {
+        InboundChain {
+            name: format!("port:{}", self.app_port).into(),
+            matches: ChainMatch { server_names: Vec::new(), destination_port: Some(self.app_port) },
+            tls: None,
+            authz: authz(self.world, self.workload, self.service),
+            target: self.target(),
+        }
+    }
+
+    fn target(&self) -> InboundTarget {
+        let cluster = name::inbound_cluster(self.app_port);
+        match self.workload.protocol(self.app_port).unwrap_or(self.port.protocol) {
+            AppProtocol::Tcp => {
+                InboundTarget::Tcp { cluster, idle_timeout: settings::bytes_idle(self.world, &self.service.key) }
+            }
+            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc => InboundTarget::Http {
+                routes: Arc::new(self.routes(cluster)),
+                http: HttpOptions { stream_idle_timeout: self.stream_idle(), ..HttpOptions::default() },
+            },
+        }
+    }
+
+    /// The caller's side has the timeouts, and its routes may allow more than its service does. Here is only what ends
+    /// streams of callers that are gone: none where the service has none, and otherwise no less than an hour.
+    fn stream_idle(&self) -> Option<Duration> {
+        settings::effective(self.world, &[&self.service.key]).idle_timeout.map(|idle| idle.max(settings::LONG_IDLE))
+    }
+
+    fn routes(&self, cluster: ResourceName) -> RouteConfig {
+        // Only a policy that names this workload: all others act on the caller's side.
+        let fault = self.world.settings(&self.workload.key).and_then(|said| said.fault.clone());
+        let to = WeightedCluster {
+            name: cluster.clone(),
+            weight: 1,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+        };
+        let route = Route {
+            name: "inbound".into(),
+            matches: RouteMatch::default(),
+            action: Action::Forward(Forward {
+                clusters: vec![to],
+                path: None,
+                host: None,
+                timeout: None,
+                idle_timeout: None,
+                retry: None,
+                cap_grpc_timeout: true,
+            }),
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            fault,
+        };
+        let host = fqdn(self.world, self.service.namespace(), self.service.name());
+        let virtual_host = VirtualHost { name: host.into(), domains: vec![Domain::Any], routes: vec![route] };
+        RouteConfig { name: cluster, virtual_hosts: vec![virtual_host] }
+    }
+}

@@ -1,0 +1,105 @@
+//! Names on the wire: which service and port an authority or a resource name means.
+//!
+//! A name's host is `<service>[.<namespace>[.svc[.<cluster-domain>]]]`, as Kubernetes' DNS has it.
+
+use crate::index::{ServiceEntry, World};
+use std::sync::Arc;
+use weir_config::{model::ResourceName, resources::ServicePort};
+
+/// The port of an authority that names none.
+const DEFAULT_PORT: u16 = 80;
+/// What the names of a node's own listener (`inbound/…`) and clusters (`inbound:…`) start with.
+const INBOUND: &str = "inbound";
+
+/// A service's full name: `<service>.<namespace>.svc.<cluster-domain>`.
+pub fn fqdn(world: &World, namespace: &str, service: &str) -> String {
+    format!("{service}.{namespace}.svc.{}", world.mesh().cluster_domain)
+}
+
+/// What the cluster, the endpoints and the routes of a service's port are called: `<fqdn>:<port>`.
+pub fn resource_name(world: &World, namespace: &str, service: &str, port: u16) -> ResourceName {
+    format!("{}:{port}", fqdn(world, namespace, service)).into()
+}
+
+/// By what server name (SNI) a called sidecar knows which port is meant: `<port>.<fqdn>`.
+pub fn server_name(world: &World, namespace: &str, service: &str, port: u16) -> Arc<str> {
+    format!("{port}.{}", fqdn(world, namespace, service)).into()
+}
+
+/// A service's port, found by name.
+pub(super) struct Target<'a> {
+    pub(super) service: &'a Arc<ServiceEntry>,
+    pub(super) port: &'a ServicePort,
+}
+
+impl Target<'_> {
+    /// The resource name of its cluster, endpoints and routes.
+    pub(super) fn resource(&self, world: &World) -> ResourceName {
+        resource_name(world, self.service.namespace(), self.service.name(), self.port.port)
+    }
+}
+
+/// What an authority means when it is said in a namespace.
+pub(super) fn authority<'a>(world: &'a World, namespace: &str, authority: &str) -> Option<Target<'a>> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, number(port)?),
+        None => (authority, DEFAULT_PORT),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let short = without_domain(world, host);
+    match short.split_once('.') {
+        Some((service, namespace)) => find(world, namespace, service, port),
+        // `web.svc…` names no namespace: only a bare name is relative.
+        None if short.len() == host.len() => find(world, namespace, short, port),
+        None => None,
+    }
+}
+
+/// What the name of a cluster, of endpoints or of routes means: the full form only.
+pub(super) fn resource<'a>(world: &'a World, name: &str) -> Option<Target<'a>> {
+    let (host, port) = name.rsplit_once(':')?;
+    let short = host.strip_suffix(world.mesh().cluster_domain.as_str())?.strip_suffix(".svc.")?;
+    let (service, namespace) = short.split_once('.')?;
+    find(world, namespace, service, number(port)?)
+}
+
+/// The application port of `inbound:<port>`.
+pub(super) fn inbound_port(name: &str) -> Option<u16> {
+    number(name.strip_prefix(INBOUND)?.strip_prefix(':')?)
+}
+
+/// The name of the cluster for an application port.
+pub(super) fn inbound_cluster(port: u16) -> ResourceName {
+    format!("{INBOUND}:{port}").into()
+}
+
+/// The name of a workload's inbound listener.
+pub(super) fn inbound_listener(namespace: &str, workload: &str) -> ResourceName {
+    format!("{INBOUND}/{namespace}/{workload}").into()
+}
+
+/// Whether a name is of a node's own inbound side. (A service called `inbound` on a port reads `inbound:80` too, as an
+/// authority; then nothing is lost but that its listener is made once more than needed.)
+pub(super) fn is_inbound(name: &str) -> bool {
+    name.strip_prefix(INBOUND).is_some_and(|rest| rest.starts_with([':', '/']))
+}
+
+/// A host without `.svc` or `.svc.<cluster-domain>` at its end.
+fn without_domain<'a>(world: &World, host: &'a str) -> &'a str {
+    let local = host.strip_suffix(world.mesh().cluster_domain.as_str()).and_then(|h| h.strip_suffix('.'));
+    match local.and_then(|h| h.strip_suffix(".svc")) {
+        Some(short) => short,
+        None => host.strip_suffix(".svc").unwrap_or(host),
+    }
+}
+
+fn find<'a>(world: &'a World, namespace: &str, service: &str, port: u16) -> Option<Target<'a>> {
+    let service = world.service(namespace, service)?;
+    Some(Target { service, port: service.port(port)? })
+}
+
+/// A port as digits only: one port has one spelling, so one resource has one name.
+fn number(text: &str) -> Option<u16> {
+    let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    canonical.then(|| text.parse().ok()).flatten()
+}

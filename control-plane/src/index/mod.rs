@@ -1,0 +1,85 @@
+//! What the documents of a version mean together: who stands behind which service, which routes and policies belong to
+//! what. Built in one go from a snapshot, immutable, and sharing with the world before it whatever did not change.
+
+mod build;
+mod entry;
+mod follow;
+mod select;
+
+#[cfg(test)]
+mod tests;
+
+pub use entry::{Item, Namespace, ServiceEntry, WorkloadEntry};
+pub use follow::follow;
+
+use crate::store::Snapshot;
+use std::{collections::BTreeMap, sync::Arc};
+use weir_config::resources::{Key, Mesh, RouteSpec, Settings};
+
+/// All documents at a version, indexed.
+#[derive(Debug, Default)]
+pub struct World {
+    snapshot: Arc<Snapshot>,
+    mesh: Arc<Mesh>,
+    namespaces: BTreeMap<Arc<str>, Namespace>,
+    routes: BTreeMap<Arc<Key>, Arc<Item<RouteSpec>>>,
+    settings: BTreeMap<Key, Arc<Settings>>,
+}
+
+impl World {
+    /// The world of a snapshot. `previous` is only looked at for parts that can be shared.
+    pub fn build(snapshot: Arc<Snapshot>, previous: &Self) -> Self {
+        build::world(snapshot, previous)
+    }
+
+    /// The version of the store that this is.
+    pub fn version(&self) -> u64 {
+        self.snapshot.version()
+    }
+
+    /// The documents themselves.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// What holds for the whole mesh; the built-in values where no `Mesh` is written.
+    pub fn mesh(&self) -> &Arc<Mesh> {
+        &self.mesh
+    }
+
+    /// All namespaces that have something in them, by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&Arc<str>, &Namespace)> {
+        self.namespaces.iter()
+    }
+
+    /// A namespace.
+    pub fn namespace(&self, namespace: &str) -> Option<&Namespace> {
+        self.namespaces.get(namespace)
+    }
+
+    /// A service.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<ServiceEntry>> {
+        self.namespaces.get(namespace)?.services.get(name)
+    }
+
+    /// A workload.
+    pub fn workload(&self, namespace: &str, name: &str) -> Option<&Arc<WorkloadEntry>> {
+        self.namespaces.get(namespace)?.workloads.get(name)
+    }
+
+    /// All services, by namespace and name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceEntry>> {
+        self.namespaces.values().flat_map(|n| n.services.values())
+    }
+
+    /// All workloads, by namespace and name.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<WorkloadEntry>> {
+        self.namespaces.values().flat_map(|n| n.workloads.values())
+    }
+
+    /// What the TrafficPolicies of a target say together, and nothing that is inherited. Where several policies of one
+    /// target say different things, the oldest wins, then the first by name (GEP-713).
+    pub fn settings(&self, target: &Key) -> Option<&Arc<Settings>> {
+        self.settings.get(target)
+    }
+}
