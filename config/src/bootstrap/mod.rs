@@ -1,0 +1,5 @@
+//! What a process must know before anybody has told it anything: the start-up files.
+
+mod proxy;
+
+pub use proxy::{AccessLogMode, BootstrapError, ControlPlane, Identity, Limits, Listen, LogFormat, Node, Proxy};

@@ -1,0 +1,133 @@
+//! The TLS configurations of both sides. Made when the identity or the bundle changes, never per connection.
+//!
+//! Sessions may be resumed, which saves both ends a signature and its check. A resumed session does not show its
+//! certificates again, so what it rests on must not change under it: every rebuild starts with new ticket keys and an
+//! empty session store, which ends all older sessions; within one configuration, `client` and `server` look at the end
+//! of the remembered certificate after each handshake.
+
+use super::{Bundle, Credentials, verify::Verifier};
+use arc_swap::ArcSwapOption;
+use rustls::{
+    ClientConfig, ServerConfig,
+    client::Resumption,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{NoServerSessionStorage, ProducesTickets},
+    sign::SingleCertAndKey,
+    version::TLS13,
+};
+use std::sync::Arc;
+
+/// Servers of whom sessions are remembered; the oldest is forgotten first.
+const SESSIONS: usize = 256;
+/// How long a ticket is good at most.
+const TICKET_SECONDS: u32 = 3600;
+
+/// The present configurations, shared by every client and server side of the process.
+#[derive(Debug, Default)]
+pub struct Contexts {
+    current: ArcSwapOption<Context>,
+}
+
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) client: Arc<ClientConfig>,
+    /// A client must show a certificate.
+    pub(super) server_required: Arc<ServerConfig>,
+    /// A client may show a certificate; if it does, it must be good.
+    pub(super) server_optional: Arc<ServerConfig>,
+}
+
+impl Contexts {
+    /// Replaces the configurations; handshakes under way go on with the old ones, connections are not touched.
+    ///
+    /// # Errors
+    /// If the cryptographic library gives no ticket key.
+    pub fn update(&self, credentials: &Credentials, bundle: &Arc<Bundle>) -> Result<(), rustls::Error> {
+        self.current.store(Some(Arc::new(Context::new(credentials, bundle)?)));
+        Ok(())
+    }
+
+    /// Whether handshakes can be made.
+    pub fn is_ready(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    pub(super) fn load(&self) -> Option<Arc<Context>> {
+        self.current.load_full()
+    }
+}
+
+impl Context {
+    fn new(credentials: &Credentials, bundle: &Arc<Bundle>) -> Result<Self, rustls::Error> {
+        let provider = provider();
+        let tickets: Arc<dyn ProducesTickets> = Arc::new(ShortTickets(aws_lc_rs::Ticketer::new()?));
+        Ok(Self {
+            client: Arc::new(client(&provider, credentials, bundle)?),
+            server_required: Arc::new(server(&provider, credentials, bundle, &tickets, true)?),
+            server_optional: Arc::new(server(&provider, credentials, bundle, &tickets, false)?),
+        })
+    }
+}
+
+/// aws-lc-rs, with X25519MLKEM768 first (the crate's `prefer-post-quantum`).
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())).clone()
+}
+
+fn client(
+    provider: &Arc<CryptoProvider>,
+    credentials: &Credentials,
+    bundle: &Arc<Bundle>,
+) -> Result<ClientConfig, rustls::Error> {
+    let verifier = Verifier::new(bundle.clone(), provider.signature_verification_algorithms, true);
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous() // the name for "verifies by itself": `verify` does, by SPIFFE identity
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified().clone())));
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.enable_sni = true;
+    Ok(config)
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    credentials: &Credentials,
+    bundle: &Arc<Bundle>,
+    tickets: &Arc<dyn ProducesTickets>,
+    required: bool,
+) -> Result<ServerConfig, rustls::Error> {
+    let verifier = Verifier::new(bundle.clone(), provider.signature_verification_algorithms, required);
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified().clone())));
+    config.alpn_protocols = [super::Alpn::H2, super::Alpn::Http1].map(|p| p.as_bytes().to_vec()).into();
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = tickets.clone();
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+/// Tickets with a shorter hint of their life than the library's twelve hours.
+#[derive(Debug)]
+struct ShortTickets(Arc<dyn ProducesTickets>);
+
+impl ProducesTickets for ShortTickets {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime().min(TICKET_SECONDS)
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher)
+    }
+}

@@ -1,0 +1,54 @@
+//! What an end-entity certificate says: who, and from when to when.
+
+use rustls::CertificateError;
+use rustls_pki_types::CertificateDer;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use weir_config::model::SpiffeId;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// The identity and the life of an X509-SVID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// The one URI among its subject alternative names.
+    pub id: SpiffeId,
+    /// Not good before.
+    pub not_before: SystemTime,
+    /// Not good after.
+    pub not_after: SystemTime,
+    /// The serial number in hexadecimal digits.
+    pub serial: String,
+}
+
+impl Leaf {
+    /// Reads a certificate. Says nothing of whether it can be trusted.
+    ///
+    /// # Errors
+    /// `BadEncoding` if it is no certificate, `NotValidForName` if it does not carry exactly one URI that is a SPIFFE
+    /// identity (X509-SVID §2).
+    pub fn parse(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
+        let (_, x509) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+        let names = x509
+            .subject_alternative_name()
+            .map_err(|_| CertificateError::BadEncoding)?
+            .ok_or(CertificateError::ApplicationVerificationFailure)?;
+        let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
+        let (Some(uri), None) = (uris.next(), uris.next()) else {
+            return Err(CertificateError::ApplicationVerificationFailure);
+        };
+        let id = uri.parse().map_err(|_| CertificateError::ApplicationVerificationFailure)?;
+        Ok(Self {
+            id,
+            not_before: time(x509.validity().not_before.timestamp()),
+            not_after: time(x509.validity().not_after.timestamp()),
+            serial: x509.raw_serial().iter().map(|b| format!("{b:02x}")).collect(),
+        })
+    }
+}
+
+/// Seconds since the epoch as a time; what lies before it is the epoch, which is long past either way.
+fn time(seconds: i64) -> SystemTime {
+    u64::try_from(seconds).ok().and_then(|s| UNIX_EPOCH.checked_add(Duration::from_secs(s))).unwrap_or(UNIX_EPOCH)
+}

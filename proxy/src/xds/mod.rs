@@ -1,0 +1,17 @@
+//! The configuration from the control plane: subscribed to on demand, over delta ADS, passed on when complete.
+//!
+//! ```text
+//! state::Demand ──authority──> client ──> machine ──complete configuration──> Sink (state, identity)
+//!                                │  ^                 └──> cache (0600)
+//!                                v  │
+//!                         ADS stream (mutual TLS)
+//! ```
+
+pub mod cache;
+pub mod client;
+pub mod machine;
+mod status;
+
+pub use cache::Cache;
+pub use client::{Client, Sink};
+pub use status::{Refusal, Status};
