@@ -4,19 +4,21 @@
 //! What is a state of the configuration and not an event (endpoints by state, what is left of a retry budget, the
 //! version) is told at the scrape by whoever holds that state: [`Metrics::add_source`].
 
+mod cache;
 mod cluster;
 mod request;
+mod tcp;
 
-pub use cluster::{ClusterMetrics, TcpMetrics};
-pub use request::{InFlight, RequestLabels, RequestMetrics};
+pub use cluster::ClusterMetrics;
+pub use request::{InFlight, RequestMetrics, RouteLabels};
 
 use super::{
     exposition::Exposition,
     process,
-    record::Direction,
+    record::{Direction, RequestRecord},
     registry::{Cap, Counter, Family, Gauge, Histogram, Metric, OVERHEAD_SECONDS, REQUEST_SECONDS},
 };
-use crate::error::Kind;
+use cache::Cache;
 use parking_lot::RwLock;
 use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
 
@@ -26,23 +28,21 @@ pub const DEFAULT_SERIES: usize = 10_000;
 /// The metrics of one process.
 pub struct Metrics {
     cap: Arc<Cap>,
-    handles: RwLock<HashMap<RequestLabels, Arc<RequestMetrics>>>,
+    handles: RwLock<HashMap<RouteLabels, Arc<RequestMetrics>>>,
     sources: RwLock<Vec<Source>>,
 
     requests: Arc<Family<Counter, 9>>,
     durations: Family<Histogram, 3>,
     first_bytes: Family<Histogram, 2>,
     overhead: Family<Histogram, 1>,
-    inflight: Family<Gauge, 1>,
+    inflight: [Arc<Gauge>; 2],
     attempts: Arc<Family<Counter, 3>>,
     transitions: Family<Counter, 3>,
     shed: Family<Counter, 1>,
     authz: Family<Counter, 2>,
-    tcp_opened: Family<Counter, 2>,
-    tcp_closed: Arc<Family<Counter, 3>>,
-    tcp_open: Family<Gauge, 2>,
-    tcp_received: Family<Counter, 2>,
-    tcp_sent: Family<Counter, 2>,
+    decisions: Cache<(AuthzDecision, Box<str>)>,
+    refused: Family<Counter, 2>,
+    tcp: [tcp::Tcp; 2],
     rejected: Family<Counter, 1>,
     apply: Family<Histogram, 0>,
 
@@ -88,7 +88,7 @@ impl Metrics {
                 ["direction"],
                 || Histogram::new(OVERHEAD_SECONDS),
             ),
-            inflight: Family::new(c, "weir_inflight", "Requests under way.", ["direction"], Gauge::default),
+            inflight: Default::default(),
             attempts: Arc::new(Family::new(
                 c,
                 "weir_attempts_total",
@@ -117,17 +117,14 @@ impl Metrics {
                 ["decision", "policy"],
                 Counter::default,
             ),
-            tcp_opened: tcp(c, "weir_tcp_connections_opened_total", "Connections of bytes that began."),
-            tcp_closed: Arc::new(Family::new(
+            refused: Family::new(
                 c,
-                "weir_tcp_connections_closed_total",
-                "Connections of bytes that ended.",
-                ["direction", "destination", "reason"],
+                "weir_connections_refused_total",
+                "Connections that were refused before any request.",
+                ["direction", "reason"],
                 Counter::default,
-            )),
-            tcp_open: tcp(c, "weir_tcp_open_connections", "Connections of bytes that are open."),
-            tcp_received: tcp(c, "weir_tcp_received_bytes_total", "Bytes from clients."),
-            tcp_sent: tcp(c, "weir_tcp_sent_bytes_total", "Bytes to clients."),
+            ),
+            tcp: Default::default(),
             rejected: Family::new(
                 c,
                 "weir_config_rejected_total",
@@ -147,46 +144,74 @@ impl Metrics {
             certificate_renewals: Counter::default(),
             certificate_failures: Counter::default(),
             control_plane_connected: Gauge::default(),
+            decisions: Cache::default(),
             handles: RwLock::default(),
             sources: RwLock::default(),
             cap,
         })
     }
 
-    /// The handle of one set of labels. Looked up under a lock: kept by whoever needs it often.
-    pub fn requests(&self, labels: &RequestLabels) -> Arc<RequestMetrics> {
-        if let Some(found) = self.handles.read().get(labels) {
+    /// The handle of a route to a destination. Looked up under a lock: kept in the snapshot.
+    pub fn route(&self, labels: RouteLabels) -> Arc<RequestMetrics> {
+        if let Some(found) = self.handles.read().get(&labels) {
             return found.clone();
         }
         let mut handles = self.handles.write();
         if handles.len() >= self.cap.max() {
             handles.retain(|_, handle| Arc::strong_count(handle) > 1);
         }
-        let made = Arc::new(RequestMetrics::new(self, labels));
+        let made = Arc::new(RequestMetrics::new(self, &labels));
         if handles.len() < self.cap.max() {
-            handles.insert(labels.clone(), made.clone());
+            handles.insert(labels, made.clone());
         }
         made
     }
 
+    /// Counts a request that found no route.
+    pub fn unrouted(&self, record: &RequestRecord) {
+        let none = || Arc::from("");
+        let labels = RouteLabels {
+            direction: record.direction,
+            workload: none(),
+            destination: none(),
+            route: none(),
+            tls: record.tls_version.is_some(),
+        };
+        self.route(labels).request(record);
+    }
+
+    /// A request is under way until the guard is dropped.
+    pub fn begin(&self, direction: Direction) -> InFlight {
+        InFlight::new(self.inflight[direction as usize].clone())
+    }
+
+    /// How many are under way.
+    pub fn inflight(&self, direction: Direction) -> f64 {
+        self.inflight[direction as usize].value()
+    }
+
     /// The handle of one destination's attempts and breakers.
-    pub fn cluster(&self, destination: &Arc<str>) -> ClusterMetrics {
-        ClusterMetrics::new(self, destination)
+    pub fn cluster(&self, destination: &Arc<str>) -> Arc<ClusterMetrics> {
+        Arc::new(ClusterMetrics::new(self, destination))
     }
 
-    /// The handle of connections of bytes.
-    pub fn tcp(&self, direction: Direction, destination: &Arc<str>) -> TcpMetrics {
-        TcpMetrics::new(self, direction, destination)
+    /// A connection was refused before any request; `reason` is a reason token.
+    pub fn connection_refused(&self, direction: Direction, reason: &'static str) {
+        self.refused.of([direction.as_str(), reason]).inc();
     }
 
-    /// Something was refused to protect somebody.
-    pub fn shed(&self, reason: Kind) -> Arc<Counter> {
-        self.shed.of([reason.reason()])
+    /// Something was refused to protect somebody: which limit.
+    pub fn shed(&self, reason: &'static str) {
+        self.shed.of([reason]).inc();
     }
 
-    /// A handle for decisions of one policy: `decision` is `allow`, `deny` or `audit`.
-    pub fn authz(&self, decision: &'static str, policy: &str) -> Arc<Counter> {
-        self.authz.of([decision, policy])
+    /// A policy has decided.
+    pub fn authz(&self, decision: AuthzDecision, policy: &str) {
+        self.decisions.count(
+            |(d, p)| *d == decision && **p == *policy,
+            || (decision, policy.into()),
+            |_| self.authz.of([decision.as_str(), policy]),
+        );
     }
 
     /// A resource of the control plane was refused.
@@ -197,11 +222,6 @@ impl Metrics {
     /// A snapshot was built and swapped in.
     pub fn config_applied(&self) -> Arc<Histogram> {
         self.apply.with([])
-    }
-
-    /// Requests under way: the count that the handles of this direction share.
-    pub fn inflight(&self, direction: Direction) -> f64 {
-        self.inflight.of([direction.as_str()]).value()
     }
 
     /// Has a state told at each scrape.
@@ -217,22 +237,26 @@ impl Metrics {
         self.durations.tell(now, &mut out);
         self.first_bytes.tell(now, &mut out);
         self.overhead.tell(now, &mut out);
-        self.inflight.tell(now, &mut out);
         self.attempts.tell(now, &mut out);
         self.transitions.tell(now, &mut out);
         self.shed.tell(now, &mut out);
         self.authz.tell(now, &mut out);
-        self.tcp_opened.tell(now, &mut out);
-        self.tcp_closed.tell(now, &mut out);
-        self.tcp_open.tell(now, &mut out);
-        self.tcp_received.tell(now, &mut out);
-        self.tcp_sent.tell(now, &mut out);
+        self.refused.tell(now, &mut out);
         self.rejected.tell(now, &mut out);
         self.apply.tell(now, &mut out);
+        self.tell_by_direction(&mut out);
         self.tell_single(&mut out);
         self.sources.read().iter().for_each(|source| source(&mut out));
         process::tell(&mut out);
         out.finish()
+    }
+
+    fn tell_by_direction(&self, out: &mut Exposition) {
+        out.family("weir_inflight", "gauge", "Requests under way.");
+        for direction in Direction::ALL {
+            out.sample([("direction", direction.as_str())], self.inflight(direction));
+        }
+        tcp::tell(&self.tcp, out);
     }
 
     fn tell_single(&self, out: &mut Exposition) {
@@ -271,64 +295,96 @@ fn request_histogram() -> Histogram {
     Histogram::new(REQUEST_SECONDS)
 }
 
-fn tcp<M: Metric + Default>(cap: &Arc<Cap>, name: &'static str, help: &'static str) -> Family<M, 2> {
-    Family::new(cap, name, help, ["direction", "destination"], M::default)
+/// What authorisation decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuthzDecision {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+    /// It would not be allowed, if this were enforced.
+    Audit,
+}
+
+impl AuthzDecision {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::record::Protocol;
-    use std::time::Duration;
+    use crate::{error::Kind, telemetry::record::Protocol};
+    use std::time::{Duration, SystemTime};
 
-    fn labels(destination: &str) -> RequestLabels {
-        RequestLabels {
-            direction: Direction::Outbound,
-            protocol: Protocol::Grpc,
-            source: "demo/web".into(),
-            destination: destination.into(),
-            route: "default".into(),
-            tls: true,
-        }
+    fn labels(direction: Direction, destination: &str) -> RouteLabels {
+        let (workload, route) = ("demo/web".into(), "default".into());
+        RouteLabels { direction, workload, destination: destination.into(), route, tls: true }
+    }
+
+    fn record(direction: Direction, status: u16) -> RequestRecord {
+        let (method, uri) = (http::Method::GET, http::Uri::default());
+        let record = RequestRecord::new(SystemTime::UNIX_EPOCH, direction, Protocol::Grpc, method, uri);
+        RequestRecord { status: Some(status), duration: Duration::from_millis(4), ..record }
+    }
+
+    fn has(metrics: &Metrics, lines: &[&str]) {
+        let text = metrics.tell(Instant::now());
+        lines.iter().for_each(|line| assert!(text.contains(line), "{line} in {text}"));
     }
 
     #[test]
     fn a_request_is_told_by_its_outcome() {
         let metrics = Metrics::new(DEFAULT_SERIES);
-        let handle = metrics.requests(&labels("billing"));
-        assert!(Arc::ptr_eq(&handle, &metrics.requests(&labels("billing"))));
-        let under_way = handle.begin();
+        let handle = metrics.route(labels(Direction::Outbound, "billing"));
+        assert!(Arc::ptr_eq(&handle, &metrics.route(labels(Direction::Outbound, "billing"))));
+        let under_way = metrics.begin(Direction::Outbound);
         assert_eq!(metrics.inflight(Direction::Outbound), 1.0);
-        handle.answered(Duration::from_millis(3), Duration::from_micros(40));
-        handle.ended(200, Some(14), Some(Kind::Overflow), Duration::from_millis(4));
-        handle.ended(200, Some(0), None, Duration::from_millis(4));
+        let answered = RequestRecord {
+            grpc_status: Some(14),
+            reason: Some(Kind::Overflow),
+            time_to_headers: Some(Duration::from_millis(3)),
+            overhead: Some(Duration::from_micros(40)),
+            ..record(Direction::Outbound, 200)
+        };
+        handle.request(&answered);
+        handle.request(&RequestRecord { grpc_status: Some(0), ..record(Direction::Outbound, 200) });
         drop(under_way);
-        let text = metrics.tell(Instant::now());
-        for line in [
-            "weir_requests_total{direction=\"outbound\",protocol=\"grpc\",response_code=\"200\",grpc_status=\"14\",\
-             reason=\"overflow\",source=\"demo/web\",destination=\"billing\",route=\"default\",tls=\"mutual\"} 1",
-            "weir_request_duration_seconds_count{direction=\"outbound\",destination=\"billing\",route=\"default\"} 2",
-            "weir_time_to_first_byte_seconds_bucket{direction=\"outbound\",destination=\"billing\",le=\"0.005\"} 1",
-            "weir_proxy_overhead_seconds_bucket{direction=\"outbound\",le=\"0.00005\"} 1",
-            "weir_inflight{direction=\"outbound\"} 0",
-            "weir_build_info{version=",
-            "process_resident_memory_bytes ",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
+        metrics.unrouted(&RequestRecord { reason: Some(Kind::RouteNotFound), ..record(Direction::Inbound, 404) });
+        has(
+            &metrics,
+            &[
+                "weir_requests_total{direction=\"outbound\",protocol=\"grpc\",response_code=\"200\",grpc_status=\"14\",\
+                 reason=\"overflow\",source=\"demo/web\",destination=\"billing\",route=\"default\",tls=\"mutual\"} 1",
+                "weir_request_duration_seconds_count{direction=\"outbound\",destination=\"billing\",route=\"default\"} 2",
+                "weir_time_to_first_byte_seconds_bucket{direction=\"outbound\",destination=\"billing\",le=\"0.005\"} 1",
+                "weir_proxy_overhead_seconds_bucket{direction=\"outbound\",le=\"0.00005\"} 1",
+                "response_code=\"404\",grpc_status=\"\",reason=\"route_not_found\",source=\"\",destination=\"\"",
+                "weir_inflight{direction=\"outbound\"} 0",
+                "weir_build_info{version=",
+                "process_resident_memory_bytes ",
+            ],
+        );
     }
 
     #[test]
-    fn many_outcomes_of_one_handle_are_all_counted() {
+    fn callers_and_outcomes_without_number_are_all_counted() {
         let metrics = Metrics::new(DEFAULT_SERIES);
-        let handle = metrics.requests(&labels("x"));
-        for round in 0..2 {
-            for status in 200..260 {
-                handle.ended(status + round, None, None, Duration::ZERO);
+        let handle = metrics.route(labels(Direction::Inbound, "x"));
+        for status in 200..260 {
+            for caller in ["a", "b"] {
+                let source_identity = format!("spiffe://weir.local/ns/demo/sa/{caller}").parse().ok();
+                handle.request(&RequestRecord { source_identity, ..record(Direction::Inbound, status) });
             }
         }
         let text = metrics.tell(Instant::now());
-        assert!(text.contains("response_code=\"230\",grpc_status=\"\",reason=\"\""), "{text}");
+        assert!(text.contains("response_code=\"259\",grpc_status=\"\",reason=\"\",source=\"demo/b\""), "{text}");
         let counted = text.lines().filter(|l| l.starts_with("weir_requests_total{"));
         let sum: u64 = counted.map(|l| l.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
         assert_eq!(sum, 120);
@@ -338,12 +394,10 @@ mod tests {
     fn destinations_without_number_do_not_grow_memory_without_end() {
         let metrics = Metrics::new(50);
         for i in 0..1_000 {
-            let handle = metrics.requests(&labels(&format!("d{i}")));
-            handle.ended(200, None, None, Duration::ZERO);
+            let handle = metrics.route(labels(Direction::Outbound, &format!("d{i}")));
+            handle.request(&record(Direction::Outbound, 200));
         }
-        let text = metrics.tell(Instant::now());
-        assert!(text.contains("destination=\"other\""), "{text}");
-        assert!(text.contains("weir_series_active 50\n"));
+        has(&metrics, &["destination=\"other\"", "weir_series_active 50\n"]);
         assert!(metrics.handles.read().len() <= 50);
     }
 
@@ -351,30 +405,34 @@ mod tests {
     fn attempts_breakers_bytes_and_sources_are_told() {
         let metrics = Metrics::new(DEFAULT_SERIES);
         let cluster = metrics.cluster(&"billing".into());
-        cluster.attempt(1, Err(Kind::ConnectFailed));
-        cluster.attempt(2, Ok(503));
-        cluster.attempt(7, Ok(200));
+        cluster.attempt(1, "connect_failed");
+        cluster.attempt(2, "failure");
+        cluster.attempt(7, "success");
         cluster.ejected("consecutive_5xx");
-        let tcp = metrics.tcp(Direction::Inbound, &"db".into());
-        let connection = tcp.open();
-        connection.received(10);
-        connection.sent(20);
-        connection.close(None);
+        metrics.tcp_opened(Direction::Inbound);
+        metrics.tcp_bytes(Direction::Inbound, 10, 20);
+        metrics.tcp_closed(Direction::Inbound);
+        metrics.connection_refused(Direction::Inbound, "tls_peer_untrusted");
+        metrics.shed("connections");
+        metrics.authz(AuthzDecision::Deny, "demo/only-web");
         metrics.add_source(|out| {
             out.family("weir_endpoints", "gauge", "x").sample([("state", "ready")], 3);
         });
-        let text = metrics.tell(Instant::now());
-        for line in [
-            "weir_attempts_total{destination=\"billing\",attempt=\"1\",outcome=\"connect_failed\"} 1",
-            "weir_attempts_total{destination=\"billing\",attempt=\"2\",outcome=\"server_error\"} 1",
-            "weir_attempts_total{destination=\"billing\",attempt=\"3+\",outcome=\"success\"} 1",
-            "weir_breaker_transitions_total{destination=\"billing\",to=\"ejected\",cause=\"consecutive_5xx\"} 1",
-            "weir_tcp_sent_bytes_total{direction=\"inbound\",destination=\"db\"} 20",
-            "weir_tcp_connections_closed_total{direction=\"inbound\",destination=\"db\",reason=\"\"} 1",
-            "weir_tcp_open_connections{direction=\"inbound\",destination=\"db\"} 0",
-            "weir_endpoints{state=\"ready\"} 3",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
+        has(
+            &metrics,
+            &[
+                "weir_attempts_total{destination=\"billing\",attempt=\"1\",outcome=\"connect_failed\"} 1",
+                "weir_attempts_total{destination=\"billing\",attempt=\"2\",outcome=\"failure\"} 1",
+                "weir_attempts_total{destination=\"billing\",attempt=\"3+\",outcome=\"success\"} 1",
+                "weir_breaker_transitions_total{destination=\"billing\",to=\"ejected\",cause=\"consecutive_5xx\"} 1",
+                "weir_tcp_sent_bytes_total{direction=\"inbound\"} 20",
+                "weir_tcp_connections_closed_total{direction=\"inbound\"} 1",
+                "weir_tcp_open_connections{direction=\"inbound\"} 0",
+                "weir_connections_refused_total{direction=\"inbound\",reason=\"tls_peer_untrusted\"} 1",
+                "weir_shed_total{reason=\"connections\"} 1",
+                "weir_authz_total{decision=\"deny\",policy=\"demo/only-web\"} 1",
+                "weir_endpoints{state=\"ready\"} 3",
+            ],
+        );
     }
 }

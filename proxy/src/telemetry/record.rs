@@ -25,6 +25,9 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Both; each one's place is its number.
+    pub const ALL: [Self; 2] = [Self::Outbound, Self::Inbound];
+
     /// The label.
     pub fn as_str(self) -> &'static str {
         match self {

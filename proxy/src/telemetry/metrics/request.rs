@@ -1,30 +1,27 @@
-//! The handle of requests with one set of labels, and the small table that finds the counter of an outcome.
+//! The handle of requests that take one route to one destination.
 
-use super::Metrics;
+use super::{Metrics, cache::Cache};
 use crate::{
     error::Kind,
     telemetry::{
-        record::{Direction, Protocol},
+        record::{Direction, Protocol, RequestRecord},
         registry::{Counter, Family, Gauge, Histogram},
     },
 };
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
+use weir_config::model::SpiffeId;
 
-/// What a request is counted under, besides how it ended.
+/// What is known of requests when the configuration is built.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestLabels {
+pub struct RouteLabels {
     /// Which side.
     pub direction: Direction,
-    /// What the client speaks.
-    pub protocol: Protocol,
-    /// The client's workload identity for people, `<namespace>/<service-account>`; empty if it is not known.
-    pub source: Arc<str>,
+    /// This sidecar's workload identity for people, `<namespace>/<service-account>`: the source of what is outbound.
+    /// The source of what is inbound is in the caller's certificate.
+    pub workload: Arc<str>,
     /// The cluster (outbound), or the chain (inbound); empty if none was found.
     pub destination: Arc<str>,
     /// The route's name; empty if none was found.
@@ -33,72 +30,97 @@ pub struct RequestLabels {
     pub tls: bool,
 }
 
-/// The handle. Two counters and three histograms per request, atomics only.
+/// The handle. A counter and three histograms per request: atomics only, unless an outcome is seen for the first time.
 #[derive(Debug)]
 pub struct RequestMetrics {
-    labels: RequestLabels,
+    labels: RouteLabels,
     family: Arc<Family<Counter, 9>>,
-    outcomes: Outcomes,
+    outcomes: Cache<Outcome>,
     duration: Arc<Histogram>,
     first_byte: Arc<Histogram>,
     overhead: Arc<Histogram>,
-    inflight: Arc<Gauge>,
     used: AtomicBool,
 }
 
+/// How a request ended, and whose it was. The source is known from the labels where it is outbound.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Outcome {
+    protocol: Protocol,
+    status: u16,
+    grpc: Option<u8>,
+    reason: Option<Kind>,
+    source: Option<SpiffeId>,
+}
+
 impl RequestMetrics {
-    pub(super) fn new(metrics: &Metrics, labels: &RequestLabels) -> Self {
+    pub(super) fn new(metrics: &Metrics, labels: &RouteLabels) -> Self {
         let direction: Arc<str> = labels.direction.as_str().into();
         let (destination, route) = (labels.destination.clone(), labels.route.clone());
         Self {
             labels: labels.clone(),
             family: metrics.requests.clone(),
-            outcomes: Outcomes::default(),
+            outcomes: Cache::default(),
             duration: metrics.durations.with([direction.clone(), destination.clone(), route]),
             first_byte: metrics.first_bytes.with([direction.clone(), destination]),
-            overhead: metrics.overhead.with([direction.clone()]),
-            inflight: metrics.inflight.with([direction]),
+            overhead: metrics.overhead.with([direction]),
             used: AtomicBool::new(true),
         }
     }
 
-    /// A request is under way until the guard is dropped.
-    pub fn begin(&self) -> InFlight {
-        self.inflight.add(1.0);
-        InFlight(self.inflight.clone())
-    }
-
-    /// The response's headers are on their way to the client: how long that took, and how much of it was our own doing.
-    pub fn answered(&self, took: Duration, overhead: Duration) {
-        self.first_byte.observe(took);
-        self.overhead.observe(overhead);
-    }
-
-    /// The response has ended. `status` 0: there was none.
-    pub fn ended(&self, status: u16, grpc_status: Option<u8>, reason: Option<Kind>, took: Duration) {
+    /// Counts a request that has ended.
+    pub fn request(&self, record: &RequestRecord) {
         self.used.store(true, Relaxed);
-        self.duration.observe(took);
-        let grpc = grpc_status.map_or(0, |code| u32::from(code.min(16)) + 1);
-        let why = reason.map_or(0, |kind| kind.index() as u32 + 1);
-        let key = u32::from(status.min(1_000)) << 16 | grpc << 8 | why;
-        self.outcomes.count(key, || self.series(status, grpc_status, reason));
+        self.duration.observe(record.duration);
+        if let Some(took) = record.time_to_headers {
+            self.first_byte.observe(took);
+        }
+        if let Some(took) = record.overhead {
+            self.overhead.observe(took);
+        }
+        let inbound = self.labels.direction == Direction::Inbound;
+        let source = record.source_identity.as_ref().filter(|_| inbound);
+        let status = record.status.unwrap_or(0);
+        self.outcomes.count(
+            |o| {
+                o.status == status
+                    && o.reason == record.reason
+                    && o.grpc == record.grpc_status
+                    && o.protocol == record.protocol
+                    && o.source.as_ref() == source
+            },
+            || Outcome {
+                protocol: record.protocol,
+                status,
+                grpc: record.grpc_status,
+                reason: record.reason,
+                source: source.cloned(),
+            },
+            |outcome| self.series(outcome),
+        );
     }
 
-    fn series(&self, status: u16, grpc_status: Option<u8>, reason: Option<Kind>) -> Arc<Counter> {
+    fn series(&self, outcome: &Outcome) -> Arc<Counter> {
         let l = &self.labels;
-        let grpc = match grpc_status {
+        let code = match outcome.status {
+            status @ (0 | 100..600) => status.to_string(),
+            _ => "other".to_owned(),
+        };
+        let grpc = match outcome.grpc {
             None => String::new(),
-            Some(code) if code <= 16 => code.to_string(),
+            Some(code @ 0..=16) => code.to_string(),
             Some(_) => "other".to_owned(),
         };
-        let code = if (100..600).contains(&status) || status == 0 { status.to_string() } else { "other".to_owned() };
+        let source = match l.direction {
+            Direction::Outbound => l.workload.clone(),
+            Direction::Inbound => outcome.source.as_ref().map_or_else(|| "".into(), for_people),
+        };
         self.family.with([
             l.direction.as_str().into(),
-            l.protocol.as_str().into(),
+            outcome.protocol.as_str().into(),
             code.into(),
             grpc.into(),
-            reason.map_or("", Kind::reason).into(),
-            l.source.clone(),
+            outcome.reason.map_or("", Kind::reason).into(),
+            source,
             l.destination.clone(),
             l.route.clone(),
             if l.tls { "mutual" } else { "none" }.into(),
@@ -111,34 +133,28 @@ impl RequestMetrics {
     }
 }
 
+/// `<namespace>/<service-account>`; the whole identity if it has another form.
+fn for_people(id: &SpiffeId) -> Arc<str> {
+    match (id.namespace(), id.service_account()) {
+        (Some(namespace), Some(account)) => format!("{namespace}/{account}").into(),
+        _ => id.to_string().into(),
+    }
+}
+
 /// A request under way.
 #[derive(Debug)]
 #[must_use = "the request counts as under way until the guard is dropped"]
 pub struct InFlight(Arc<Gauge>);
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.add(-1.0);
+impl InFlight {
+    pub(super) fn new(gauge: Arc<Gauge>) -> Self {
+        gauge.add(1.0);
+        Self(gauge)
     }
 }
 
-/// The counters of the outcomes met so far, by a number. The first few are found without a lock: an outcome keeps the
-/// place that it has taken. The others are looked up in the family each time.
-#[derive(Debug, Default)]
-pub(super) struct Outcomes {
-    first: [OnceLock<(u32, Arc<Counter>)>; 12],
-}
-
-impl Outcomes {
-    /// Counts one; `series` finds the counter the first time.
-    pub(super) fn count(&self, key: u32, series: impl Fn() -> Arc<Counter>) {
-        for place in &self.first {
-            let (taken_by, counter) = place.get_or_init(|| (key, series()));
-            if *taken_by == key {
-                counter.inc();
-                return;
-            }
-        }
-        series().inc();
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.add(-1.0);
     }
 }
