@@ -1,7 +1,9 @@
 //! A document: its metadata, what its `spec` means, and its `spec` as it was written.
 
-use super::{AuthorizationPolicy, Key, Kind, Mesh, Metadata, Reference, RouteSpec, Service, TrafficPolicy, Workload};
-use serde::{Serialize, Serializer};
+use super::{
+    AuthorizationPolicy, Issue, Key, Kind, Mesh, Metadata, Reference, RouteSpec, Service, TrafficPolicy, Workload, read,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -64,6 +66,11 @@ macro_rules! each {
 }
 
 impl Document {
+    /// From JSON of the same shape as the YAML; every unknown field is an issue here too.
+    pub fn from_json(value: &Value) -> Result<Self, Vec<Issue>> {
+        read::json("", value)
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
@@ -145,5 +152,14 @@ impl Document {
 impl Serialize for Document {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         self.to_json().serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::from_json(&Value::deserialize(d)?).map_err(|issues| {
+            let all: Vec<_> = issues.iter().map(ToString::to_string).collect();
+            de::Error::custom(all.join("; "))
+        })
     }
 }

@@ -1,26 +1,50 @@
 //! What operators write: Kubernetes-shaped documents, parsed once into what they mean.
 //!
-//! Text becomes a tree of nodes that know their line ([`node`], from YAML or JSON); a reader per kind takes the tree
-//! apart, reports every field it does not know and every value that is wrong, and gives the validated `spec`;
-//! [`check_all`] then looks at what documents say about each other.
+//! Text becomes a tree of nodes that know their line (`yaml`, `node`); a reader per kind (`read_*`) takes the tree
+//! apart, reports every field it does not know and every value that is wrong, and gives the validated `spec`, which
+//! holds [`crate::model`]'s values; [`check_all`] then looks at what documents say about each other.
 
 mod authorization_policy;
+mod check;
 mod document;
+mod duration;
+mod envelope;
 mod issue;
 mod kind;
+mod load;
 mod mesh;
 mod metadata;
+mod node;
+mod read;
+mod read_authorization;
+mod read_fault;
+mod read_filter;
+mod read_match;
+mod read_mesh;
+mod read_policy;
+mod read_retry;
+mod read_route;
+mod read_service;
+mod read_settings;
+mod read_workload;
 mod reference;
 mod route;
+mod scalars;
 mod service;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod traffic_policy;
 mod workload;
+mod yaml;
 
 pub use authorization_policy::{Applies, AuthorizationPolicy, AuthzAction, AuthzRule, Operation, Principal};
+pub use check::check_all;
 pub use document::{Document, Object};
+pub use duration::{DurationError, format_duration, parse_duration};
 pub use issue::Issue;
 pub use kind::{Key, KeyError, Kind};
+pub use load::{load_dir, parse};
 pub use mesh::{Mesh, MtlsMode};
 pub use metadata::Metadata;
 pub use reference::Reference;

@@ -1,0 +1,130 @@
+//! What documents say about each other: every one once, at most one Mesh, nothing that is named and missing.
+
+use super::{Document, Issue, Key, Kind, Reference, Service, document::Origin, read::nearest};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+/// All issues between the documents of a mesh. Takes any collection of references, such as `&[Document]` or
+/// `map.values().map(Arc::as_ref)`.
+pub fn check_all<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Vec<Issue> {
+    let documents: Vec<_> = documents.into_iter().collect();
+    let mut issues = duplicates(&documents);
+    issues.extend(meshes(&documents));
+    issues.extend(dangling(&documents));
+    issues.extend(addresses(&documents));
+    issues
+}
+
+/// Documents of the same key.
+pub(super) fn duplicates(documents: &[&Document]) -> Vec<Issue> {
+    let mut first: HashMap<Key, &Document> = HashMap::new();
+    let mut issues = vec![];
+    for document in documents {
+        let key = document.key();
+        if let Some(other) = first.get(&key) {
+            let (file, line) = (&other.origin().file, other.origin().line);
+            issues.push(issue(
+                document,
+                "",
+                (document.origin().line, document.origin().column),
+                format!("{key} stands here a second time; first in {file}:{line}"),
+                Some("rename or remove one of the two".into()),
+            ));
+        } else {
+            first.insert(key, document);
+        }
+    }
+    issues
+}
+
+fn meshes(documents: &[&Document]) -> Vec<Issue> {
+    let mut found: Vec<&&Document> = documents.iter().filter(|d| d.kind() == Kind::Mesh).collect();
+    found.dedup_by_key(|d| d.key());
+    let Some((first, more)) = found.split_first() else { return vec![] };
+    let message = format!("there is one Mesh; `{}` is it", first.name());
+    let remedy = format!("change `{}`, or remove it", first.name());
+    let at = |o: &Origin| (o.line, o.column);
+    let different = more.iter().filter(|d| d.key() != first.key());
+    different.map(|d| issue(d, "", at(d.origin()), message.clone(), Some(remedy.clone()))).collect()
+}
+
+fn dangling(documents: &[&Document]) -> Vec<Issue> {
+    let known: BTreeMap<Key, &Document> = documents.iter().map(|d| (d.key(), *d)).collect();
+    let mut issues = vec![];
+    for document in documents {
+        for reference in document.references() {
+            if let Some((message, remedy)) = missing(reference, &known) {
+                let at = (reference.line, reference.column);
+                issues.push(issue(document, &reference.field, at, message, Some(remedy)));
+            }
+        }
+    }
+    issues
+}
+
+fn missing(reference: &Reference, known: &BTreeMap<Key, &Document>) -> Option<(String, String)> {
+    let key = &reference.key;
+    match known.get(key) {
+        None => {
+            let names = known.keys().filter(|k| k.kind == key.kind && k.namespace == key.namespace);
+            let names: Vec<_> = names.map(|k| k.name.as_ref()).collect();
+            let elsewhere = known.keys().find(|k| k.kind == key.kind && k.name == key.name);
+            let remedy = match (nearest(&key.name, &names), elsewhere) {
+                (Some(name), _) => format!("did you mean `{name}`?"),
+                (None, Some(k)) => format!("there is one in the namespace `{}`", k.namespace),
+                (None, None) => format!("apply the {} too, or correct the name", key.kind),
+            };
+            let message = format!("there is no {} `{}` in the namespace `{}`", key.kind, key.name, key.namespace);
+            Some((message, remedy))
+        }
+        Some(Document::Service(found)) => no_port(reference, &found.spec),
+        Some(_) => None,
+    }
+}
+
+fn no_port(reference: &Reference, service: &Service) -> Option<(String, String)> {
+    let port = reference.port.filter(|p| service.port(*p).is_none())?;
+    let has: Vec<_> = service.ports.iter().map(|p| p.port.to_string()).collect();
+    let message = format!("the Service `{}` has no port {port}", reference.key.name);
+    Some((message, format!("it has {}", has.join(", "))))
+}
+
+/// Two workloads cannot both listen at one address.
+fn addresses(documents: &[&Document]) -> Vec<Issue> {
+    let mut taken: HashMap<SocketAddr, &Document> = HashMap::new();
+    let mut issues = vec![];
+    for document in documents {
+        let Document::Workload(w) = document else { continue };
+        let ports = match w.spec.sidecar {
+            Some(sidecar) => vec![sidecar.inbound_port],
+            None => w.spec.ports.iter().map(|p| p.port).collect(),
+        };
+        for port in ports {
+            let address = SocketAddr::new(w.spec.address, port);
+            let other = taken.insert(address, document).filter(|o| o.key() != document.key());
+            let Some(other) = other else { continue };
+            let field = if w.spec.sidecar.is_some() { "spec.sidecar.inboundPort" } else { "spec.ports" };
+            let at = (document.origin().line, document.origin().column);
+            let message = format!("{address} is where {} listens too", other.key());
+            issues.push(issue(document, field, at, message, Some("give each its own port or address".into())));
+        }
+    }
+    issues
+}
+
+fn issue(document: &Document, field: &str, at: (u32, u32), message: String, remedy: Option<String>) -> Issue {
+    let namespace = document.namespace();
+    let slash = if namespace.is_empty() { "" } else { "/" };
+    let space = if field.is_empty() { "" } else { " " };
+    Issue {
+        file: Arc::clone(&document.origin().file),
+        line: at.0,
+        column: at.1,
+        field: format!("{} {namespace}{slash}{}{space}{field}", document.kind(), document.name()),
+        message,
+        remedy,
+    }
+}

@@ -1,0 +1,118 @@
+//! Reads the `spec` of a Service. What Kubernetes writes into it and what means nothing between sidecars is passed over;
+//! what would mean something else than here is refused.
+
+use super::{
+    AppProtocol, Service, ServicePort, TargetPort,
+    node::{Node, Tree},
+    read::{Fields, Reader},
+};
+
+/// The words of `appProtocol`.
+pub(super) const PROTOCOLS: [(&str, AppProtocol); 9] = [
+    ("http", AppProtocol::Http),
+    ("kubernetes.io/h2c", AppProtocol::H2c),
+    ("grpc", AppProtocol::Grpc),
+    ("tcp", AppProtocol::Tcp),
+    // Other spellings in use: Istio's and Kubernetes'.
+    ("http2", AppProtocol::H2c),
+    ("h2c", AppProtocol::H2c),
+    ("kubernetes.io/ws", AppProtocol::Http),
+    ("https", AppProtocol::Tcp),
+    ("tls", AppProtocol::Tcp),
+];
+
+pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Service> {
+    let mut f = r.fields(node)?;
+    let selector = f.optional(r, "selector", Reader::labels).unwrap_or_default();
+    let ports = f.required(r, "ports", ports);
+    f.optional(r, "type", |r, n| match r.text(n)? {
+        "ClusterIP" | "NodePort" | "LoadBalancer" => Some(()),
+        _ => {
+            r.issue(n, "this type of Service is not supported", Some("`ClusterIP`, or leave it out".into()));
+            None
+        }
+    });
+    f.optional(r, "sessionAffinity", |r, n| match r.text(n)? {
+        "None" => Some(()),
+        _ => {
+            r.issue(n, "session affinity is not supported", Some("`None`, or leave it out".into()));
+            None
+        }
+    });
+    f.unsupported(r, "externalName", "a Service stands for workloads of the mesh");
+    f.ignore(&[
+        "clusterIP",
+        "clusterIPs",
+        "ipFamilies",
+        "ipFamilyPolicy",
+        "internalTrafficPolicy",
+        "externalTrafficPolicy",
+        "allocateLoadBalancerNodePorts",
+        "publishNotReadyAddresses",
+        "trafficDistribution",
+    ]);
+    f.close(r);
+    Some(Service { selector, ports: ports? })
+}
+
+fn ports(r: &mut Reader, node: &Node) -> Option<Vec<ServicePort>> {
+    let mut seen: Vec<(Option<String>, u16)> = vec![];
+    let several = matches!(&node.tree, Tree::List(items) if items.len() > 1);
+    let ports = r.list(node, |r, n, _| {
+        let mut f = r.fields(n)?;
+        let port = port(r, &mut f)?;
+        f.close(r);
+        if several && port.name.is_none() {
+            r.issue(n, "each of several ports needs a name", Some("add `name:`".into()));
+        }
+        for (name, number) in &seen {
+            if *number == port.port {
+                r.within("port", |r| r.issue(n, format!("port {number} stands here twice"), None));
+            } else if name.is_some() && *name == port.name {
+                r.within("name", |r| r.issue(n, "two ports have this name", None));
+            }
+        }
+        seen.push((port.name.clone(), port.port));
+        Some(port)
+    })?;
+    if ports.is_empty() {
+        r.issue(node, "a Service has at least one port", Some("add `- port: 80`".into()));
+    }
+    Some(ports)
+}
+
+fn port(r: &mut Reader, f: &mut Fields<'_>) -> Option<ServicePort> {
+    let name = f.optional(r, "name", Reader::label);
+    let port = f.required(r, "port", Reader::port);
+    let target = f.optional(r, "targetPort", target);
+    let protocol = f.optional(r, "appProtocol", |r, n| r.word(n, &PROTOCOLS));
+    f.optional(r, "protocol", |r, n| match r.text(n)? {
+        "TCP" => Some(()),
+        _ => {
+            r.issue(n, "only TCP is carried", Some("`TCP`, or leave it out".into()));
+            None
+        }
+    });
+    f.ignore(&["nodePort"]);
+    let port = port?;
+    let protocol = protocol.or_else(|| by_name(name.as_deref()?)).unwrap_or(AppProtocol::Http);
+    Some(ServicePort { name, port, target: target.unwrap_or(TargetPort::Number(port)), protocol })
+}
+
+fn target(r: &mut Reader, node: &Node) -> Option<TargetPort> {
+    match &node.tree {
+        Tree::Text(text) if text.parse::<u16>().is_err() => r.label(node).map(TargetPort::Name),
+        _ => r.port(node).map(TargetPort::Number),
+    }
+}
+
+/// `grpc`, `grpc-web`, `tcp-7000`: what a port's name says is spoken on it.
+fn by_name(name: &str) -> Option<AppProtocol> {
+    match name.split('-').next()? {
+        "http" => Some(AppProtocol::Http),
+        "http2" | "h2c" => Some(AppProtocol::H2c),
+        "grpc" => Some(AppProtocol::Grpc),
+        "tcp" | "tls" | "https" | "mongo" | "mysql" | "redis" | "postgres" => Some(AppProtocol::Tcp),
+        _ => None,
+    }
+}
