@@ -85,7 +85,7 @@ impl Levels {
         let mut upto = 0;
         for (level, share) in self.levels.iter().zip(&shares) {
             // With nobody available anywhere, the first level has all.
-            let load = if whole == 0 { 100 } else { health(share) * 100 / whole };
+            let load = (health(share) * 100).checked_div(whole).unwrap_or(100);
             upto = (upto + load).min(100);
             level.upto.store(upto as u32, Relaxed);
             // A level in need panics only while the others cannot take its traffic.
