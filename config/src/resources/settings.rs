@@ -88,7 +88,7 @@ impl Settings {
         }
     }
 
-    /// What holds where nobody says anything: connect within 5 s, streams idle for at most 5 minutes, no limit on a
+    /// What holds where nobody says anything: connect within 1 s, streams idle for at most 5 minutes, no limit on a
     /// whole request, only retries that are safe, an endpoint out after five 5xx in a row (at most half of them at a
     /// time), pooled connections closed after 90 s without use.
     pub fn built_in() -> Self {
@@ -98,7 +98,7 @@ impl Settings {
             retry_budget: Some(RetryBudget::default()),
             request_timeout: Some(Switch::Off),
             idle_timeout: Some(Switch::On(Duration::from_secs(300))),
-            connect_timeout: Some(Duration::from_secs(5)),
+            connect_timeout: Some(Duration::from_secs(1)),
             limits: ConnectionLimits::default(),
             outlier: Some(Switch::On(default_outlier())),
             panic_threshold_percent: Some(0),
@@ -114,8 +114,9 @@ pub(super) fn default_outlier() -> OutlierDetection {
     OutlierDetection {
         consecutive_5xx: Some(5),
         consecutive_gateway_failure: None,
-        interval: Duration::from_secs(10),
-        base_ejection_time: Duration::from_secs(30),
+        // Shorter than Envoy's 10 s and 30 s: a replica that restarts is back within seconds.
+        interval: Duration::from_secs(5),
+        base_ejection_time: Duration::from_secs(10),
         max_ejection_time: Duration::from_secs(300),
         max_ejection_percent: 50,
         failure_percentage: None,

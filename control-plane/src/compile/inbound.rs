@@ -17,7 +17,7 @@ use weir_config::{
         HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget, LoadBalancing, Locality,
         ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
     },
-    resources::{AppProtocol, MtlsMode, Service, ServicePort},
+    resources::{AppProtocol, MtlsMode, Service, ServicePort, Settings, Switch},
 };
 
 /// The inbound listener of a node, which must be its own.
@@ -151,20 +151,26 @@ impl Chain<'_> {
             }
             AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc => InboundTarget::Http {
                 routes: Arc::new(self.routes(cluster)),
-                http: HttpOptions { stream_idle_timeout: self.stream_idle(), ..HttpOptions::default() },
+                http: HttpOptions { stream_idle_timeout: None, ..HttpOptions::default() },
             },
         }
+    }
+
+    /// What policies that name this very workload say: all others act on the caller's side.
+    fn said(&self) -> Option<&Settings> {
+        self.world.settings(&self.workload.key).map(|said| &**said)
     }
 
     /// The caller's side has the timeouts, and its routes may allow more than its service does. Here is only what ends
     /// streams of callers that are gone: none where the service has none, and otherwise no less than an hour.
     fn stream_idle(&self) -> Option<Duration> {
+        if let Some(own) = self.said().and_then(|said| said.idle_timeout) {
+            return own.on();
+        }
         settings::effective(self.world, &[&self.service.key]).idle_timeout.map(|idle| idle.max(settings::LONG_IDLE))
     }
 
     fn routes(&self, cluster: ResourceName) -> RouteConfig {
-        // Only a policy that names this workload: all others act on the caller's side.
-        let fault = self.world.settings(&self.workload.key).and_then(|said| said.fault.clone());
         let to = WeightedCluster {
             name: cluster.clone(),
             weight: 1,
@@ -178,14 +184,14 @@ impl Chain<'_> {
                 clusters: vec![to],
                 path: None,
                 host: None,
-                timeout: None,
-                idle_timeout: None,
+                timeout: self.said().and_then(|said| said.request_timeout).and_then(Switch::on),
+                idle_timeout: self.stream_idle(),
                 retry: None,
                 cap_grpc_timeout: true,
             }),
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
-            fault,
+            fault: self.said().and_then(|said| said.fault.clone()),
         };
         let host = fqdn(self.world, self.service.namespace(), self.service.name());
         let virtual_host = VirtualHost { name: host.into(), domains: vec![Domain::Any], routes: vec![route] };

@@ -65,9 +65,9 @@ pub enum Scope {
 pub fn scope(kind: Kind, resource: &str) -> Scope {
     match kind {
         _ if name::is_inbound(resource) => Scope::Node,
-        Kind::Secret | Kind::Cluster | Kind::Endpoints => Scope::Mesh,
-        // Short names are relative to the caller's namespace, and routes may be written for one (consumer routes).
-        Kind::Listener | Kind::Route => Scope::Namespace,
+        Kind::Secret | Kind::Cluster | Kind::Endpoints | Kind::Route => Scope::Mesh,
+        // Short names are relative to the caller's namespace.
+        Kind::Listener => Scope::Namespace,
     }
 }
 

@@ -1,8 +1,7 @@
 //! Routes: what becomes of a request to a service's port.
 //!
 //! A service to which no route is attached forwards everything to itself. As soon as one is, only what matches is
-//! forwarded, and the rest is answered 404, as the Gateway API has it (GEP-1426). Routes of the caller's own namespace
-//! (consumer routes) stand in the place of those of the service's namespace.
+//! forwarded, and the rest is answered 404, as the Gateway API has it (GEP-1426).
 
 use super::{
     Node,
@@ -22,9 +21,9 @@ use weir_config::{
 };
 
 /// The routes of a service's port (`<fqdn>:<port>`).
-pub fn route(world: &World, node: &Node, resource: &str) -> Option<RouteConfig> {
+pub fn route(world: &World, _node: &Node, resource: &str) -> Option<RouteConfig> {
     let target = name::resource(world, resource)?;
-    let attached = attached(&target, &node.namespace);
+    let attached = attached(&target);
     let routes = match attached.as_slice() {
         [] => vec![to_itself(world, &target)],
         attached => ordered(world, &target, attached),
@@ -34,8 +33,8 @@ pub fn route(world: &World, node: &Node, resource: &str) -> Option<RouteConfig> 
     Some(RouteConfig { name: resource.into(), virtual_hosts: vec![virtual_host] })
 }
 
-/// The routes that count for callers of a namespace, oldest first.
-fn attached<'a>(target: &Target<'a>, caller: &str) -> Vec<&'a Arc<Item<RouteSpec>>> {
+/// The routes of this port, oldest first.
+fn attached<'a>(target: &Target<'a>) -> Vec<&'a Arc<Item<RouteSpec>>> {
     if target.port.protocol == AppProtocol::Tcp {
         return Vec::new();
     }
@@ -48,11 +47,7 @@ fn attached<'a>(target: &Target<'a>, caller: &str) -> Vec<&'a Arc<Item<RouteSpec
                 && parent.port.is_none_or(|wanted| wanted == port)
         })
     };
-    let of = |wanted: &str| -> Vec<_> {
-        service.routes.iter().filter(|route| **route.namespace() == *wanted && here(route)).collect()
-    };
-    let consumer = of(caller);
-    if consumer.is_empty() { of(namespace) } else { consumer }
+    service.routes.iter().filter(|route| here(route)).collect()
 }
 
 fn ordered(world: &World, target: &Target<'_>, attached: &[&Arc<Item<RouteSpec>>]) -> Vec<Route> {

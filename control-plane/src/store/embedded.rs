@@ -25,9 +25,13 @@ const HEAD: TableDefinition<'_, &str, u64> = TableDefinition::new("head");
 /// The layout above.
 const FORMAT: u64 = 1;
 
+/// How the file is opened; tests put a disk between that fails.
+type Opener = Box<dyn Fn(&Path) -> Result<Database, Error> + Send + Sync>;
+
 /// Documents in a file.
 pub struct Embedded {
     path: PathBuf,
+    opener: Opener,
     published: watch::Sender<Arc<Snapshot>>,
     /// `None` after a failed write, until the next call opens it again. Its lock is also what orders transactions.
     database: Mutex<Option<Database>>,
@@ -37,11 +41,16 @@ impl Embedded {
     /// Opens `<directory>/store/weir.redb`, and makes what is missing of it: the file readable by its owner only, in a
     /// directory of which the same is true.
     pub fn open(directory: &Path) -> Result<Self, Error> {
+        Self::open_by(directory, Box::new(file::open))
+    }
+
+    /// As [`Embedded::open`], with another way to the disk.
+    pub(super) fn open_by(directory: &Path, opener: Opener) -> Result<Self, Error> {
         let path = file::prepare(directory)?;
-        let database = file::open(&path)?;
+        let database = opener(&path)?;
         let snapshot = load(&path, &database)?;
         let published = watch::Sender::new(Arc::new(snapshot));
-        Ok(Self { path, published, database: Mutex::new(Some(database)) })
+        Ok(Self { path, opener, published, database: Mutex::new(Some(database)) })
     }
 
     /// The database file.
@@ -63,7 +72,7 @@ impl Embedded {
         let database = match guard.take() {
             Some(database) => database,
             None => {
-                let database = file::open(&self.path)?;
+                let database = (self.opener)(&self.path)?;
                 let found = load(&self.path, &database)?;
                 // A commit whose end was not seen may have happened all the same.
                 self.published.send_if_modified(|published| {

@@ -1,14 +1,13 @@
 //! What a transaction means, apart from where it is kept: preconditions, versions, generations, limits, and whether the
 //! documents still fit together afterwards. Pure, and the same for every implementation of the store.
 
-use super::pending::check_all;
 use super::{
     Action, Applied, Batch, Change, Error, Expect, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Outcome, Snapshot, Stored,
     snapshot::Write,
 };
 use std::{collections::HashSet, sync::Arc};
 use time::OffsetDateTime;
-use weir_config::resources::{Document, Key};
+use weir_config::resources::{Document, Key, check_all};
 
 /// A transaction that may be committed as it is.
 pub(super) struct Plan {

@@ -11,14 +11,15 @@ mod error;
 mod file;
 mod ledger;
 mod memory;
-mod pending;
 mod record;
 mod snapshot;
 
-#[cfg(any())]
+#[cfg(test)]
 mod conformance;
-#[cfg(any())]
+#[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod flaky;
 
 pub use change::{Action, Applied, Batch, Change, Expect, Outcome};
 pub use embedded::Embedded;

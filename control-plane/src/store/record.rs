@@ -5,7 +5,7 @@ use super::Stored;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use time::OffsetDateTime;
-use weir_config::resources::Key;
+use weir_config::resources::{Document, Key};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,7 +37,7 @@ pub(super) fn encode(stored: &Stored) -> Result<Vec<u8>, serde_json::Error> {
 /// From bytes; says in words why not.
 pub(super) fn decode(bytes: &[u8]) -> Result<Stored, String> {
     let record: Record = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    let document = super::pending::from_json(&record.document)
+    let document = Document::from_json(&record.document)
         .map_err(|issues| issues.first().map_or_else(|| "it is no document".to_owned(), ToString::to_string))?;
     let created = OffsetDateTime::from_unix_timestamp_nanos(record.created).map_err(|e| e.to_string())?;
     Ok(Stored::new(document, record.uid, record.resource_version, record.generation, created))
