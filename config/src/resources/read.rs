@@ -11,12 +11,21 @@ use super::{
 use serde_json::Value;
 use std::{fmt::Display, sync::Arc};
 
+/// More issues than that of one document, or one text, help nobody.
+const MAX_ISSUES: usize = 100;
+const MAX_ISSUES_OF_TEXT: usize = 1000;
+/// The longest list or map of texts: reading may compare each item with each.
+const MAX_ITEMS: usize = 1000;
+
 /// Reads all documents of a text.
 pub(super) fn text(file: &str, text: &str) -> (Vec<Document>, Vec<Issue>) {
     let file: Arc<str> = file.into();
     let (nodes, mut issues) = yaml::documents(&file, text);
     let mut documents = Vec::with_capacity(nodes.len());
     for node in nodes {
+        if issues.len() > MAX_ISSUES_OF_TEXT {
+            break;
+        }
         match document(&file, &node) {
             Ok(d) => documents.push(d),
             Err(more) => issues.extend(more),
@@ -68,6 +77,9 @@ impl Reader {
     }
 
     fn issue_at(&mut self, at: (u32, u32), message: impl Into<String>, remedy: Option<String>) {
+        if self.issues.len() >= MAX_ISSUES {
+            return;
+        }
         let space = if self.label.is_empty() || self.path.is_empty() { "" } else { " " };
         self.issues.push(Issue {
             file: Arc::clone(&self.file),
@@ -117,8 +129,18 @@ impl Reader {
         mut read: impl FnMut(&mut Self, &Node, usize) -> Option<T>,
     ) -> Option<Vec<T>> {
         let Tree::List(items) = &node.tree else { return self.wrong_type(node, "a list") };
+        self.few(node, items.len())?;
         let read = |(i, item)| self.within(format_args!("[{i}]"), |r| read(r, item, i));
         Some(items.iter().enumerate().filter_map(read).collect())
+    }
+
+    /// Refuses more items than anybody needs.
+    pub(super) fn few(&mut self, node: &Node, items: usize) -> Option<()> {
+        if items > MAX_ITEMS {
+            self.issue(node, format!("{items} items are more than {MAX_ITEMS}"), Some("split the document".into()));
+            return None;
+        }
+        Some(())
     }
 
     /// Text.
@@ -275,18 +297,23 @@ pub(super) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
     near.filter(|(d, word)| *d <= (word.len().min(text.len()) / 3).clamp(1, 3)).map(|(_, word)| word)
 }
 
-/// Levenshtein's distance.
+/// How many letters were left out, added, changed or swapped with the next (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                rows[i][j] = i.max(j);
+                continue;
+            }
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
         }
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }

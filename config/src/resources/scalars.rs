@@ -83,6 +83,7 @@ impl Reader {
     /// A map of texts.
     pub(super) fn texts(&mut self, node: &Node) -> Option<BTreeMap<String, String>> {
         let Tree::Map(entries) = &node.tree else { return self.wrong_type(node, "an object with texts") };
+        self.few(node, entries.len())?;
         let mut map = BTreeMap::new();
         for e in entries {
             if let Some(value) = self.within(shorten(&e.key), |r| r.text(&e.value).map(ToOwned::to_owned)) {

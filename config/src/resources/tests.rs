@@ -1,1 +1,4 @@
-//! Tests.
+//! Tests of the whole room.
+
+mod broken;
+mod whole;

@@ -13,9 +13,12 @@ use std::{collections::HashMap, sync::Arc};
 const MAX_TEXT: usize = 64 << 20;
 const MAX_DOCUMENT: usize = 1 << 20;
 const MAX_DOCUMENTS: usize = 10_000;
+/// Of one map; each name is compared with those before it.
+const MAX_FIELDS: usize = 5000;
 const MAX_NODES: usize = 100_000;
 const MAX_DEPTH: usize = 64;
 const MAX_ISSUES: usize = 200;
+const TOO_DEEP: &str = "it is nested deeper than 64 levels";
 
 /// The documents of a text (empty ones left out), and what kept others from being read.
 pub(super) fn documents(file: &Arc<str>, text: &str) -> (Vec<Node>, Vec<Issue>) {
@@ -33,7 +36,7 @@ pub(super) fn documents(file: &Arc<str>, text: &str) -> (Vec<Node>, Vec<Issue>) 
             Some(Ok((event, span))) => load.take(event, span),
             Some(Err(e)) => {
                 let at = (number(e.marker().line()), number(e.marker().col() + 1));
-                load.fail(at, format!("this is not YAML: {}", e.info()), yaml_remedy(&e.info()));
+                load.broken(at, &e.info());
                 false
             }
         };
@@ -47,10 +50,6 @@ pub(super) fn documents(file: &Arc<str>, text: &str) -> (Vec<Node>, Vec<Issue>) 
 fn skip<'t>(parser: &mut Parser<'t, StrInput<'t>>, load: &mut Load) -> bool {
     load.reset();
     load.documents.len() < MAX_DOCUMENTS && matches!(parser.proceed_next_document(), Ok(true))
-}
-
-fn yaml_remedy(info: &str) -> Option<&'static str> {
-    info.contains("tab").then_some("indent with spaces, not tabs")
 }
 
 fn number(n: usize) -> u32 {
@@ -123,6 +122,15 @@ impl Load {
         });
     }
 
+    /// What the YAML parser refuses.
+    fn broken(&mut self, at: (u32, u32), info: &str) {
+        if info.contains("recursion") {
+            return self.fail(at, TOO_DEEP.into(), None);
+        }
+        let remedy = info.contains("tab").then_some("indent with spaces, not tabs");
+        self.fail(at, format!("this is not YAML: {info}"), remedy);
+    }
+
     fn path(&self) -> String {
         let mut path = String::new();
         for open in &self.open {
@@ -166,7 +174,8 @@ impl Load {
                 false
             }
             Event::Scalar(text, style, anchor, tag) => match scalar(&text, style, tag.as_deref()) {
-                Ok(tree) => self.add(Node { line: at.0, column: at.1, tree }, anchor, 1, 0),
+                // Long text weighs more: an alias copies it.
+                Ok(tree) => self.add(Node { line: at.0, column: at.1, tree }, anchor, 1 + text.len() / 32, 0),
                 Err(message) => {
                     self.fail(at, message, Some("remove the tag"));
                     false
@@ -200,7 +209,7 @@ impl Load {
             return false;
         }
         if self.open.len() >= MAX_DEPTH {
-            self.fail(at, "it is nested deeper than 64 levels".into(), None);
+            self.fail(at, TOO_DEEP.into(), None);
             return false;
         }
         self.open.push(Open { at, anchor, depth: 0, size: 1, kind });
@@ -228,10 +237,12 @@ impl Load {
             return false;
         }
         if self.open.len() + depth > MAX_DEPTH {
-            self.fail(at, "it is nested deeper than 64 levels".into(), None);
+            self.fail(at, TOO_DEEP.into(), None);
             return false;
         }
         if anchor != 0 {
+            // What is kept for aliases is a copy too.
+            self.nodes += size;
             self.anchors.insert(anchor, Anchored { node: node.clone(), size, depth });
         }
         let Some(parent) = self.open.last_mut() else {
@@ -249,6 +260,14 @@ impl Load {
                     let message = format!("the field `{key}` stands here twice; first in line {}", first.line);
                     self.fail((line, column), message, Some("remove one of the two"));
                     return true;
+                }
+                if entries.len() >= MAX_FIELDS {
+                    self.fail(
+                        (line, column),
+                        "there are more than 5,000 fields here".into(),
+                        Some("split the document"),
+                    );
+                    return false;
                 }
                 entries.push(Entry { key, line, column, value: node });
             }
