@@ -6,3 +6,4 @@
 pub mod bootstrap;
 pub mod model;
 pub mod resources;
+pub mod xds;

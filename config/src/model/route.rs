@@ -157,6 +157,13 @@ pub struct HeaderMutations {
 }
 
 impl HeaderMutations {
+    /// Whether a header may be changed: not one that frames or routes a message.
+    pub fn may_change(name: &HeaderName) -> bool {
+        use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+        ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, TE, TRAILER, UPGRADE].contains(name)
+            && !["keep-alive", "proxy-connection", "http2-settings"].contains(&name.as_str())
+    }
+
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.mutations.is_empty()
