@@ -4,13 +4,11 @@ use super::{
     Node, inbound,
     name::{self, Target},
     server_name, settings,
+    speech::{in_mesh, protocol},
 };
-use crate::index::{Item, World};
+use crate::index::World;
 use std::collections::BTreeSet;
-use weir_config::{
-    model::{Cluster, Discovery, Protocol, SpiffeId, UpstreamTls},
-    resources::{AppProtocol, MtlsMode, Workload},
-};
+use weir_config::model::{Cluster, Discovery, SpiffeId, UpstreamTls};
 
 /// The cluster of a service's port (`<fqdn>:<port>`), or of an application port of the node itself (`inbound:<port>`).
 pub fn cluster(world: &World, node: &Node, resource: &str) -> Option<Cluster> {
@@ -33,21 +31,6 @@ pub fn cluster(world: &World, node: &Node, resource: &str) -> Option<Cluster> {
         idle_timeout: policy.pool_idle_timeout,
         max_connection_age: policy.max_connection_age,
     })
-}
-
-/// What is spoken to the endpoints.
-pub(super) fn protocol(app: AppProtocol) -> Protocol {
-    match app {
-        // An application said to speak HTTP may speak HTTP/2 too; what its client speaks is what it was written for.
-        AppProtocol::Http => Protocol::UseDownstream,
-        AppProtocol::H2c | AppProtocol::Grpc => Protocol::Http2,
-        AppProtocol::Tcp => Protocol::Tcp,
-    }
-}
-
-/// Whether a workload is called through its sidecar, with mutual TLS.
-pub(super) fn in_mesh(world: &World, workload: &Item<Workload>) -> bool {
-    world.mesh().mtls != MtlsMode::Disabled && workload.sidecar.is_some()
 }
 
 /// Mutual TLS, if any workload behind the service speaks it. The identities are those of all of them: a caller accepts

@@ -1,6 +1,6 @@
 //! Endpoints: where the instances behind a service's port are.
 
-use super::{Node, cluster::in_mesh, name};
+use super::{Node, name, speech::in_mesh};
 use crate::index::{Item, World};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -3,7 +3,7 @@
 //! Callers say by the server name which port of which service they mean, so that one port of the sidecar serves all.
 //! Where plain text is accepted too, the port is the one that the captured connection was meant for.
 
-use super::{Class, Node, authz::authz, cluster::protocol, fqdn, name, server_name, settings};
+use super::{Class, Node, authz::authz, fqdn, name, server_name, settings, speech::protocol};
 use crate::index::{Item, WorkloadEntry, World};
 use std::{
     collections::{BTreeMap, BTreeSet},

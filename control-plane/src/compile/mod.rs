@@ -13,6 +13,7 @@ mod name;
 mod order;
 mod route;
 mod settings;
+mod speech;
 
 #[cfg(test)]
 mod tests;
