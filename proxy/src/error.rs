@@ -17,6 +17,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: Kind,
     retry: RetrySafety,
+    status: Option<StatusCode>,
+    grpc: Option<GrpcCode>,
     detail: Option<Cow<'static, str>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -24,7 +26,7 @@ struct Inner {
 impl Error {
     /// A failure with the retry safety that its kind usually has.
     pub fn new(kind: Kind) -> Self {
-        Self(Box::new(Inner { kind, retry: kind.usual_retry(), detail: None, source: None }))
+        Self(Box::new(Inner { kind, retry: kind.usual_retry(), status: None, grpc: None, detail: None, source: None }))
     }
 
     /// Names the underlying error.
@@ -43,6 +45,31 @@ impl Error {
     pub fn retry_is(mut self, retry: RetrySafety) -> Self {
         self.0.retry = retry;
         self
+    }
+
+    /// Answers with another HTTP status than the kind's: a fault on purpose says which.
+    pub fn status_is(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    /// Answers a gRPC request with another code than the kind's.
+    pub fn grpc_is(mut self, code: GrpcCode) -> Self {
+        self.0.grpc = Some(code);
+        self
+    }
+
+    /// The status of the response that the proxy makes of it.
+    pub fn status(&self) -> StatusCode {
+        self.0.status.unwrap_or_else(|| self.0.kind.status())
+    }
+
+    /// The gRPC status of the response that the proxy makes of it to a gRPC request.
+    pub fn grpc_code(&self) -> GrpcCode {
+        self.0.grpc.unwrap_or_else(|| match self.0.status {
+            Some(status) => GrpcCode::from_http(status.as_u16()),
+            None => self.0.kind.grpc_code(),
+        })
     }
 
     /// What happened.

@@ -1,8 +1,43 @@
-//! Placeholder while the rooms are built.
+//! The sidecar: mutual TLS, balancing, retries, timeouts and circuit breaking beside a workload.
+//!
+//! # The life of a request
+//!
+//! From the application, outbound:
+//! 1. [`listen`] `accept`: a data thread accepts the connection and keeps it; `detect` tells HTTP/1 from HTTP/2.
+//! 2. [`listen`] `http`: hyper parses; [`request`] checks the request once against HTTP's rules and takes away what
+//!    belongs to one hop. [`record`] begins to note what becomes of it.
+//! 3. [`stack`] `outbound`: the order of the stages. From here on each step is a room in [`policy`]:
+//! 4. `observe` sees everything and turns failures into responses that say why ([`reply`], [`error`]).
+//! 5. `trace` ties hops together; `route` finds the rule and draws the destination from the one snapshot ([`state`]), or
+//!    asks for it ([`state::Demand`] → [`xds`]) and waits.
+//! 6. `headers` changes what the rule changes; `fault` fails on purpose; `timeout` sets the end of its time; `upgrade`
+//!    joins both sides of a WebSocket ([`tunnel`]).
+//! 7. `retry` makes the tries: each goes through `breaker` (limits), `balance` (which endpoint; [`logic`] decides, and
+//!    learns from the outcome) and `forward`.
+//! 8. [`upstream`] lends a connection of the endpoint's pool, or makes one: mutual TLS by [`tls`] with [`identity`].
+//! 9. The response comes back through the same rooms; [`body`] lets go of connection, permits and record when its last
+//!    byte has gone; [`telemetry`] counts and logs.
+//!
+//! To the application, inbound: [`listen`] `inbound` shakes hands, knows the caller by its certificate and the port by
+//! its server name; [`stack`] `inbound` puts `authz` in front of routing; the rest is the same.
+//!
+//! `CONNECT` and everything that is not HTTP goes from [`listen`] `tcp` to [`tunnel`] as bytes.
 
+pub mod body;
+pub mod data;
 pub mod disk;
 pub mod drain;
 pub mod error;
+pub mod listen;
 pub mod logic;
+pub mod policy;
+pub mod record;
+pub mod reply;
+pub mod request;
+pub mod stack;
+pub mod stage;
+pub mod state;
 pub mod telemetry;
 pub mod tls;
+pub mod tunnel;
+pub mod upstream;

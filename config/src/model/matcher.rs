@@ -5,7 +5,7 @@
 
 use http::HeaderName;
 use serde::{Serialize, Serializer};
-use std::fmt;
+use std::{borrow::Cow, fmt, sync::OnceLock};
 
 /// Why a pattern was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,7 @@ pub struct PatternError {
 pub struct SafeRegex {
     pattern: String,
     compiled: regex::Regex,
+    free: OnceLock<Option<regex::Regex>>,
 }
 
 impl SafeRegex {
@@ -33,7 +34,7 @@ impl SafeRegex {
             return Err(PatternError { pattern: shown(), why: "it is longer than 4,096 bytes".into() });
         }
         // Checked alone first: `a)(b` must not become valid by the group around it.
-        let build = |p: &str| regex::RegexBuilder::new(p).size_limit(256 * 1024).nest_limit(50).build();
+        let build = |p: &str| regex::RegexBuilder::new(p).size_limit(SIZE_LIMIT).nest_limit(50).build();
         let why = |e: regex::Error| {
             let text = e.to_string();
             text.lines().last().unwrap_or("it does not compile").trim_start_matches("error: ").to_owned()
@@ -41,7 +42,7 @@ impl SafeRegex {
         build(&pattern).map_err(|e| PatternError { pattern: shown(), why: why(e) })?;
         let compiled =
             build(&format!("^(?:{pattern})$")).map_err(|e| PatternError { pattern: shown(), why: why(e) })?;
-        Ok(Self { pattern, compiled })
+        Ok(Self { pattern, compiled, free: OnceLock::new() })
     }
 
     /// The pattern as it was written.
@@ -53,7 +54,39 @@ impl SafeRegex {
     pub fn is_match(&self, text: &str) -> bool {
         self.compiled.is_match(text)
     }
+
+    /// The text with each part that matches replaced (not anchored, as Envoy's `regex_rewrite`); `\1` names a group.
+    pub fn replace<'t>(&self, text: &'t str, substitution: &str) -> Cow<'t, str> {
+        let free =
+            self.free.get_or_init(|| regex::RegexBuilder::new(&self.pattern).size_limit(SIZE_LIMIT).build().ok());
+        match free {
+            None => Cow::Borrowed(text),
+            Some(free) => free.replace_all(text, |found: &regex::Captures<'_>| expand(substitution, found)),
+        }
+    }
 }
+
+fn expand(substitution: &str, found: &regex::Captures<'_>) -> String {
+    let mut out = String::new();
+    let mut rest = substitution.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match rest.next() {
+            Some(digit @ '0'..='9') => {
+                let group = found.get(digit as usize - '0' as usize);
+                out.push_str(group.map_or("", |m| m.as_str()));
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    out
+}
+
+const SIZE_LIMIT: usize = 256 * 1024;
 
 impl PartialEq for SafeRegex {
     fn eq(&self, other: &Self) -> bool {

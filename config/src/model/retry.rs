@@ -27,6 +27,18 @@ impl GrpcCode {
         (n <= 16).then_some(Self(n))
     }
 
+    /// What gRPC makes of an HTTP status that came without a gRPC one (gRPC, "HTTP to gRPC Status Code Mapping").
+    pub fn from_http(status: u16) -> Self {
+        Self(match status {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502 | 503 | 504 => 14,
+            _ => 2,
+        })
+    }
+
     /// The number.
     pub fn number(self) -> u8 {
         self.0

@@ -1,0 +1,65 @@
+//! Message bodies on their way through: towards the destination (`Body`, which can be replayed for a further try) and
+//! back to the caller (`ResponseBody`, which holds what must be released when the last byte has gone).
+
+mod replay;
+mod response;
+
+pub use replay::{Replay, ReplayMemory};
+pub use response::{End, Finish, Held, ResponseBody};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// Any failure while a body is read.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body, towards the destination.
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// As it comes in; can be sent once.
+    Incoming(Incoming),
+    /// Remembered up to a limit, so that another try can send it again.
+    Replay(Replay),
+}
+
+impl Body {
+    /// The body of a request that came in.
+    pub fn incoming(body: Incoming) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Incoming(body) }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Incoming(b) => Pin::new(b).poll_frame(cx).map_err(Into::into),
+            Self::Replay(b) => b.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Incoming(b) => b.is_end_stream(),
+            Self::Replay(b) => b.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Incoming(b) => b.size_hint(),
+            Self::Replay(b) => b.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A response's body, back to the caller: it counts, watches its deadline and its silence, and lets go of everything the
+//! request held (connection, permits, record) at the moment the last byte has gone, not when somebody drops it.
+
+use super::BoxError;
+use crate::error::{Error, Kind};
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    any::Any,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep};
+
+/// How a response ended.
+#[derive(Debug)]
+pub enum End {
+    /// To its last byte.
+    Complete,
+    /// Broken off by the destination or by one of our limits.
+    Failed(Kind),
+    /// The caller went away.
+    Abandoned,
+}
+
+/// Told once how a response ended.
+pub trait Finish: Send + Sync {
+    /// `bytes` of body were passed on; `trailers` if there were any.
+    fn finish(&mut self, end: End, bytes: u64, trailers: Option<&HeaderMap>);
+}
+
+/// What a response holds until its end.
+#[derive(Default)]
+pub struct Held {
+    /// Let go in this order: the connection, then permits.
+    pub things: smallvec::SmallVec<[Box<dyn Any + Send + Sync>; 2]>,
+    /// Told how it ended; the last added is told first.
+    pub finish: smallvec::SmallVec<[Box<dyn Finish>; 2]>,
+    /// The whole response must have gone by then.
+    pub deadline: Option<Pin<Box<Sleep>>>,
+    idle: Option<Idle>,
+    bytes: u64,
+}
+
+struct Idle {
+    sleep: Pin<Box<Sleep>>,
+    timeout: Duration,
+    moved: bool,
+}
+
+enum Inner {
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+}
+
+/// A response's body.
+pub struct ResponseBody {
+    inner: Inner,
+    held: Option<Box<Held>>,
+}
+
+impl ResponseBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self { inner: Inner::Empty, held: None }
+    }
+
+    /// A body made here.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Self::empty() } else { Self { inner: Inner::Full(bytes), held: None } }
+    }
+
+    /// A body that comes from a destination.
+    pub fn incoming(body: Incoming) -> Self {
+        Self { inner: Inner::Incoming(body), held: None }
+    }
+
+    /// What it holds until its end.
+    pub fn hold(&mut self) -> &mut Held {
+        self.held.get_or_insert_default()
+    }
+
+    /// Ends the response when neither a byte came nor one could be passed on for so long.
+    pub fn idle_timeout(&mut self, timeout: Duration) {
+        let sleep = Box::pin(tokio::time::sleep(timeout));
+        self.hold().idle = Some(Idle { sleep, timeout, moved: false });
+    }
+
+    fn end(&mut self, end: End, trailers: Option<&HeaderMap>) {
+        let Some(mut held) = self.held.take() else { return };
+        let mut end = Some(end);
+        while let Some(mut finish) = held.finish.pop() {
+            let told = match end.as_ref() {
+                Some(End::Failed(kind)) => End::Failed(*kind),
+                Some(End::Abandoned) => End::Abandoned,
+                _ => End::Complete,
+            };
+            finish.finish(told, held.bytes, trailers);
+        }
+        end.take();
+        // A connection goes back to its pool only when its response was read to the end; its lease looks at that itself.
+        held.things.clear();
+    }
+
+    fn fail(&mut self, kind: Kind) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.inner = Inner::Empty;
+        self.end(End::Failed(kind), None);
+        Poll::Ready(Some(Err(Error::new(kind).into())))
+    }
+
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Option<Kind> {
+        let held = self.held.as_mut()?;
+        if let Some(deadline) = &mut held.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Some(Kind::DeadlineExceeded);
+        }
+        let idle = held.idle.as_mut()?;
+        while idle.sleep.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(&mut idle.moved) {
+                return Some(Kind::IdleTimeout);
+            }
+            idle.sleep.as_mut().reset(Instant::now() + idle.timeout);
+        }
+        None
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.inner {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.inner = Inner::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Inner::Incoming(body) => Pin::new(body).poll_frame(cx),
+        };
+        match polled {
+            Poll::Pending => match this.poll_limits(cx) {
+                Some(kind) => this.fail(kind),
+                None => Poll::Pending,
+            },
+            Poll::Ready(None) => {
+                this.end(End::Complete, None);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(held) = &mut this.held {
+                    held.bytes += frame.data_ref().map_or(0, |d| d.len() as u64);
+                    if let Some(idle) = &mut held.idle {
+                        idle.moved = true;
+                    }
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.end(End::Complete, Some(trailers));
+                } else if this.is_end_stream() {
+                    this.end(End::Complete, None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => this.fail(Kind::UpstreamReset),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Empty => true,
+            Inner::Full(b) => b.is_empty(),
+            Inner::Incoming(b) => b.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(b) => SizeHint::with_exact(b.len() as u64),
+            Inner::Incoming(b) => b.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A response without a body is never polled: it is complete all the same.
+        let end = if self.is_end_stream() { End::Complete } else { End::Abandoned };
+        self.end(end, None);
+    }
+}

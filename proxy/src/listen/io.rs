@@ -1,0 +1,142 @@
+//! A connection that is served: what was read to tell the protocol comes first, and a request whose headers trickle in
+//! ends it.
+
+use crate::upstream::Io;
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+/// From a request's first byte to the end of its headers.
+pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests under way on one connection.
+#[derive(Debug, Default)]
+pub struct Busy {
+    now: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+/// One request under way.
+#[derive(Debug)]
+pub struct Under(Arc<Busy>);
+
+impl Busy {
+    /// A request begins: its headers have come.
+    pub fn begin(self: &Arc<Self>) -> Under {
+        self.now.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        Under(self.clone())
+    }
+
+    /// Whether none is under way.
+    pub fn is_idle(&self) -> bool {
+        self.now.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl crate::body::Finish for Under {
+    fn finish(&mut self, _: crate::body::End, _: u64, _: Option<&http::HeaderMap>) {}
+}
+
+/// A connection that is served.
+pub struct Served {
+    io: Io,
+    first: Vec<u8>,
+    taken: usize,
+    busy: Arc<Busy>,
+    // Requests that had begun when the last byte of no request yet came in.
+    partial: Option<usize>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Served {
+    /// `first`: bytes that have been read already.
+    pub fn new(io: Io, first: Vec<u8>, busy: Arc<Busy>) -> Self {
+        let partial = (!first.is_empty()).then_some(0);
+        Self { io, first, taken: 0, busy, partial, timer: None }
+    }
+
+    /// Some of a request's headers have come and no more are there: the clock runs, and stops when the request begins.
+    fn waits_for_headers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let begun = self.busy.begun.load(Ordering::Relaxed);
+        if self.partial != Some(begun) || !self.busy.is_idle() {
+            self.partial = None;
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEADERS_TIMEOUT)));
+        std::task::ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request's headers did not come in time")))
+    }
+}
+
+impl AsyncRead for Served {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.taken < this.first.len() {
+            let rest = &this.first[this.taken..];
+            let n = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..n]);
+            this.taken += n;
+            if this.taken == this.first.len() {
+                this.first = Vec::new();
+                this.taken = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Pending => this.waits_for_headers(cx),
+            ready => {
+                if buf.filled().len() > before && this.partial.is_none() && this.busy.is_idle() {
+                    this.partial = Some(this.busy.begun.load(Ordering::Relaxed));
+                }
+                ready
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Served {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

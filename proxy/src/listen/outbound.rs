@@ -1,0 +1,119 @@
+//! From the application to the mesh: an HTTP proxy (absolute form, `CONNECT`), or plain requests routed by `Host`.
+
+use super::{
+    detect::detect,
+    http::{Answer, serve},
+    io::{Busy, Served},
+    tcp,
+};
+use crate::{
+    drain,
+    error::Kind,
+    record::Recorder,
+    reply,
+    request::{Connection, Request},
+    stack,
+    stage::Response,
+    state::State,
+    telemetry::Direction,
+    tunnel::Tunnel,
+    upstream::Io,
+};
+use http::{Method, header::HOST};
+use hyper::body::Incoming;
+use std::{net::SocketAddr, sync::Arc};
+use tokio::net::TcpStream;
+
+/// Serves the outbound side on all data threads.
+#[derive(Clone)]
+pub struct Outbound {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Arc<State>,
+    stack: stack::Outbound,
+    recorder: Recorder,
+    tunnel: Tunnel,
+    drain: drain::Watch,
+}
+
+impl Outbound {
+    /// From the parts that all connections share.
+    pub fn new(
+        state: Arc<State>,
+        stack: stack::Outbound,
+        recorder: Recorder,
+        tunnel: Tunnel,
+        drain: drain::Watch,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { state, stack, recorder, tunnel, drain }) }
+    }
+
+    /// Serves one connection of the application.
+    pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
+        let mut io = Io::plain(tcp);
+        let drain = self.inner.drain.clone();
+        let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
+        let connection = Arc::new(Connection {
+            direction: Direction::Outbound,
+            worker,
+            peer,
+            identity: None,
+            client_cert: None,
+            tls: false,
+            sni: None,
+        });
+        let busy = Arc::new(Busy::default());
+        let io = Served::new(io, first, busy.clone());
+        serve(io, speaks, busy, Caller { inner: self.inner, connection }, drain).await;
+    }
+}
+
+/// One connection of the application.
+#[derive(Clone)]
+struct Caller {
+    inner: Arc<Inner>,
+    connection: Arc<Connection>,
+}
+
+impl Answer for Caller {
+    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        if request.method() == Method::CONNECT {
+            return self.connect(request).await;
+        }
+        let record = self.inner.recorder.begin(&request, &self.connection);
+        let grpc = crate::request::is_grpc(request.headers());
+        let admitted = Request::admit(request, self.connection.clone(), self.inner.state.load(), record.clone());
+        match admitted {
+            Ok(request) => self.inner.stack.call(request).await,
+            Err(error) => record.refused(&error, grpc),
+        }
+    }
+}
+
+impl Caller {
+    /// `CONNECT` (RFC 9110 §9.3.6): a connection to the destination first, so that its failure can be told.
+    async fn connect(&self, mut request: http::Request<Incoming>) -> Response {
+        let record = self.inner.recorder.begin(&request, &self.connection);
+        let Some(authority) = request.uri().authority().map(|a| a.as_str().to_ascii_lowercase()) else {
+            return record.refused(&Kind::BadRequest.detail("CONNECT without an authority"), false);
+        };
+        request.headers_mut().remove(HOST);
+        let opened = tcp::open(&self.inner.state, &authority, &record).await;
+        match opened {
+            Ok((upstream, idle)) => {
+                let client = hyper::upgrade::on(&mut request);
+                self.inner.tunnel.spawn(async move |counted| match client.await {
+                    Ok(client) => {
+                        let client = hyper_util::rt::TokioIo::new(client);
+                        crate::tunnel::join(client, upstream, idle, counted).await;
+                    }
+                    Err(error) => tracing::debug!(%error, "a CONNECT did not come about"),
+                });
+                record.answered(reply::status(http::StatusCode::OK))
+            }
+            Err(error) => record.refused(&error, false),
+        }
+    }
+}

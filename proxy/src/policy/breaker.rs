@@ -1,0 +1,25 @@
+//! Circuit breaking by limits: above its limit of requests under way, a cluster gets no more; they are refused at once
+//! (`overflow`), not queued. Breaking by outcome is where endpoints are chosen, in `balance`.
+
+use crate::{
+    error::Kind,
+    request::{Attempt, AttemptFailed},
+    stage::{Response, Stage},
+};
+
+/// Refuses what is above the limit.
+pub struct Breaker<N>(pub N);
+
+impl<N: Stage<Attempt, Failure = AttemptFailed>> Stage<Attempt> for Breaker<N> {
+    type Failure = AttemptFailed;
+
+    async fn call(&self, attempt: Attempt) -> Result<Response, AttemptFailed> {
+        let Some(permit) = attempt.cluster.limits.requests.try_acquire() else {
+            let error = Kind::Overflow.detail("the cluster's limit of requests is reached");
+            return Err(AttemptFailed { error, message: Some(attempt.message), slot: None });
+        };
+        let mut response = self.0.call(attempt).await?;
+        response.body_mut().hold().things.push(Box::new(permit));
+        Ok(response)
+    }
+}

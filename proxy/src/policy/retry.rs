@@ -1,0 +1,319 @@
+//! Trying again. What provably was never processed is tried again without any policy; the outcomes that a route declares
+//! are tried again with back-off; both only while the cluster's budget and the request's time allow it, and while the
+//! request's body can be sent again.
+
+use crate::{
+    body::{Body, Replay, ReplayMemory},
+    error::{Error, Kind, RetrySafety},
+    logic::{Permit, backoff},
+    request::{Attempt, AttemptFailed, Routed, is_idempotent},
+    stage::{Response, Stage},
+    state::RouteAction,
+};
+use http::{StatusCode, header::CONTENT_LENGTH, request::Parts};
+use http_body::Body as _;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use tokio::time::Instant;
+use weir_config::model::{GrpcCode, RetryOn, RetryPolicy};
+
+/// Further tries of what was never processed, without a policy.
+const SAFE_TRIES: u32 = 3;
+
+/// Tries again.
+pub struct Retry<N> {
+    /// What carries out one try.
+    pub next: N,
+    /// The memory in which bodies are kept for further tries.
+    pub memory: Arc<ReplayMemory>,
+}
+
+impl<N: Stage<Attempt, Failure = AttemptFailed>> Stage<Routed> for Retry<N> {
+    type Failure = Error;
+
+    async fn call(&self, routed: Routed) -> Result<Response, Error> {
+        routed.cluster.budget.deposit(std::time::Instant::now());
+        let mut tries = Tries::new(routed, &self.memory);
+        loop {
+            let attempt = tries.next()?;
+            let mut result = self.once(attempt, tries.policy()).await;
+            let Some(verdict) = tries.verdict(&result) else { return tries.end(result) };
+            if !tries.prepare(verdict, &mut result) {
+                return tries.end(result);
+            }
+            match tries.allowed(verdict).await {
+                Ok(()) => {
+                    if let Ok(response) = result {
+                        drain(response);
+                    }
+                }
+                Err(refused) => return tries.refused(refused, result),
+            }
+        }
+    }
+}
+
+impl<N: Stage<Attempt, Failure = AttemptFailed>> Retry<N> {
+    async fn once(&self, attempt: Attempt, policy: Option<&RetryPolicy>) -> Result<Response, AttemptFailed> {
+        match policy.and_then(|p| p.per_try_timeout) {
+            None => self.next.call(attempt).await,
+            Some(limit) => {
+                let record = attempt.record.clone();
+                tokio::time::timeout(limit, self.next.call(attempt)).await.unwrap_or_else(|_| {
+                    let slot = record.with(|r| r.slot);
+                    Err(AttemptFailed { error: Error::new(Kind::PerTryTimeout), message: None, slot })
+                })
+            }
+        }
+    }
+}
+
+/// Why another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The last one was never processed.
+    Safe,
+    /// The route says so.
+    Declared,
+}
+
+/// The tries of one request.
+struct Tries {
+    routed: Routed,
+    /// What the next try sends, if it is at hand.
+    message: Option<http::Request<Body>>,
+    /// To make it anew.
+    parts: Option<Parts>,
+    replay: Option<Replay>,
+    bodiless: bool,
+    idempotent: bool,
+    made: u32,
+    safe: u32,
+    declared: u32,
+    tried: SmallVec<[usize; 2]>,
+    _permit: Option<Permit>,
+}
+
+impl Tries {
+    fn new(mut routed: Routed, memory: &Arc<ReplayMemory>) -> Self {
+        let body = std::mem::replace(&mut routed.request.body, Body::Empty);
+        let bodiless = body.is_end_stream();
+        let request = &routed.request;
+        let idempotent = is_idempotent(&request.parts.method);
+        let worth_keeping = idempotent || policy_of(&routed).is_some() || request.grpc;
+        let (body, replay) = match body {
+            Body::Incoming(incoming) if worth_keeping && fits(&request.parts, memory) => {
+                let replay = Replay::new(incoming, memory.clone());
+                (replay.again().map_or(Body::Empty, Body::Replay), Some(replay))
+            }
+            body => (body, None),
+        };
+        let again = (bodiless || replay.is_some()) && worth_keeping && !request.upgrading;
+        let parts = again.then(|| request.parts.clone());
+        let hollow = http::Request::new(()).into_parts().0;
+        let message = Some(http::Request::from_parts(std::mem::replace(&mut routed.request.parts, hollow), body));
+        Self {
+            routed,
+            message,
+            parts,
+            replay,
+            bodiless,
+            idempotent,
+            made: 0,
+            safe: 0,
+            declared: 0,
+            tried: SmallVec::new(),
+            _permit: None,
+        }
+    }
+
+    fn policy(&self) -> Option<&RetryPolicy> {
+        policy_of(&self.routed)
+    }
+
+    fn next(&mut self) -> Result<Attempt, Error> {
+        let message = self.message.take().ok_or_else(|| Kind::Internal.detail("a try without a message"))?;
+        self.made += 1;
+        let record = self.routed.request.record.clone();
+        record.with(|r| r.tries = self.made);
+        Ok(Attempt {
+            message,
+            cluster: self.routed.cluster.clone(),
+            worker: self.routed.request.connection.worker,
+            grpc: self.routed.request.grpc,
+            spoken: self.routed.request.spoken,
+            tried: self.tried.clone(),
+            deadline: self.deadline(),
+            record,
+        })
+    }
+
+    /// The end of the next try: of the request's time, or of the time that one try may take.
+    fn deadline(&self) -> Option<Instant> {
+        let per_try = self.policy().and_then(|p| p.per_try_timeout).map(|t| Instant::now() + t);
+        let whole = self.routed.deadline.map(|d| d.at);
+        [per_try, whole].into_iter().flatten().min()
+    }
+
+    /// Whether, and why, the outcome calls for another try.
+    fn verdict(&self, result: &Result<Response, AttemptFailed>) -> Option<Verdict> {
+        let policy = self.policy();
+        let declared = || policy.is_some_and(|p| self.declared < p.attempts);
+        match result {
+            Err(failed) => {
+                let kind = failed.error.kind();
+                if matches!(
+                    kind,
+                    Kind::Overflow | Kind::NoHealthyEndpoint | Kind::CircuitOpen | Kind::IdentityUnavailable
+                ) {
+                    return None;
+                }
+                let stale = kind == Kind::StaleConnection && self.idempotent;
+                if (failed.error.retry().is_always_safe() || stale) && self.safe < SAFE_TRIES {
+                    return Some(Verdict::Safe);
+                }
+                let on = &policy?.on;
+                (error_declared(on, kind, failed.error.retry()) && declared()).then_some(Verdict::Declared)
+            }
+            Ok(response) => {
+                let on = &policy?.on;
+                (response_declared(on, response) && declared()).then_some(Verdict::Declared)
+            }
+        }
+    }
+
+    /// Gets the next message ready; `false` when it cannot be sent again.
+    fn prepare(&mut self, verdict: Verdict, result: &mut Result<Response, AttemptFailed>) -> bool {
+        match verdict {
+            Verdict::Safe => self.safe += 1,
+            Verdict::Declared => self.declared += 1,
+        }
+        let slot = match result {
+            Err(failed) => failed.slot,
+            Ok(_) => self.routed.request.record.with(|r| r.slot),
+        };
+        self.tried.extend(slot);
+        // A message that came back whole can go again as it is.
+        if let Err(failed) = result
+            && let Some(message) = failed.message.take()
+        {
+            self.message = Some(message);
+            return true;
+        }
+        let Some(parts) = &self.parts else { return false };
+        let body = match &self.replay {
+            None if self.bodiless => Body::Empty,
+            None => return false,
+            Some(replay) => match replay.again() {
+                Some(again) => Body::Replay(again),
+                None => return false,
+            },
+        };
+        self.message = Some(http::Request::from_parts(parts.clone(), body));
+        true
+    }
+
+    /// Waits until the next try may begin.
+    async fn allowed(&mut self, verdict: Verdict) -> Result<(), Kind> {
+        let cluster = &self.routed.cluster;
+        if !cluster.budget.try_withdraw(std::time::Instant::now()) {
+            return Err(Kind::RetryBudgetExhausted);
+        }
+        self._permit = None;
+        self._permit = Some(cluster.limits.retries.try_acquire().ok_or(Kind::Overflow)?);
+        // The first try after one that was never processed goes at once.
+        if verdict == Verdict::Safe && self.safe == 1 {
+            return Ok(());
+        }
+        let policy = self.policy().map(|p| p.backoff).unwrap_or_default();
+        let wait = backoff::wait(&policy, self.made.saturating_sub(1), rand::random());
+        if self.routed.deadline.is_some_and(|d| Instant::now() + wait >= d.at) {
+            return Err(Kind::DeadlineExceeded);
+        }
+        tokio::time::sleep(wait).await;
+        self.routed.request.record.with(|r| r.waited += wait);
+        Ok(())
+    }
+
+    /// The outcome stands.
+    fn end(self, result: Result<Response, AttemptFailed>) -> Result<Response, Error> {
+        if let Some(replay) = &self.replay {
+            replay.forget();
+        }
+        result.map_err(|failed| failed.error)
+    }
+
+    /// Another try was called for and not allowed: a response stands; an error says why it was the last.
+    fn refused(self, why: Kind, result: Result<Response, AttemptFailed>) -> Result<Response, Error> {
+        self.routed.request.record.with(|r| {
+            if r.in_words && r.told.reason_details.is_none() {
+                r.told.reason_details = Some(format!("no further try: {why}").into());
+            }
+        });
+        match self.end(result) {
+            Ok(response) => Ok(response),
+            Err(error) if why == Kind::RetryBudgetExhausted => Err(why.because(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn policy_of(routed: &Routed) -> Option<&RetryPolicy> {
+    match &routed.route.action {
+        RouteAction::Forward(forward) => forward.retry.as_ref(),
+        _ => None,
+    }
+}
+
+/// Whether a body may fit the memory for one request: one that says it does not is not remembered in vain.
+fn fits(parts: &Parts, memory: &ReplayMemory) -> bool {
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    length.is_none_or(|length| length <= memory.request_cap())
+}
+
+fn error_declared(on: &RetryOn, kind: Kind, safety: RetrySafety) -> bool {
+    let connect = matches!(kind, Kind::ConnectFailed | Kind::ConnectTimeout | Kind::TlsFailed | Kind::TlsPeerUntrusted);
+    let reset = matches!(
+        kind,
+        Kind::UpstreamReset
+            | Kind::UpstreamClosed
+            | Kind::StaleConnection
+            | Kind::UpstreamRefused
+            | Kind::PerTryTimeout
+    );
+    let status = kind.status().as_u16();
+    (on.connect_failure && connect)
+        || (on.reset && reset)
+        || ((on.server_error || on.statuses.contains(&status)) && (connect || reset))
+        || (on.gateway_error && (connect || reset) && safety.is_always_safe())
+        || (on.grpc.contains(&kind.grpc_code()) && (connect || reset))
+}
+
+fn response_declared(on: &RetryOn, response: &Response) -> bool {
+    let status = response.status();
+    let grpc = || {
+        let code = response.headers().get("grpc-status")?.to_str().ok()?.parse().ok().and_then(GrpcCode::new)?;
+        on.grpc.contains(&code).then_some(())
+    };
+    (on.server_error && status.is_server_error())
+        || (on.gateway_error
+            && matches!(
+                status,
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+            ))
+        || on.statuses.contains(&status.as_u16())
+        || grpc().is_some()
+}
+
+/// Reads what is left of a response that nobody wants, so that its connection can be used again; large ones are cut.
+fn drain(response: Response) {
+    let body = response.into_body();
+    let small = body.size_hint().upper().is_some_and(|n| n <= 64 * 1024);
+    if body.is_end_stream() || !small {
+        return;
+    }
+    tokio::spawn(async move {
+        let read = http_body_util::BodyExt::collect(body);
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), read).await;
+    });
+}

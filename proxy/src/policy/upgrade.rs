@@ -1,0 +1,59 @@
+//! A change of protocol on the same connection (WebSocket and the like, RFC 9110 §7.8): asked for once, and when the
+//! destination agrees, both sides are joined and carried as bytes to their end.
+
+use crate::{
+    error::{Error, Kind},
+    request::Routed,
+    stage::{Response, Stage},
+    tunnel::{self, Tunnel},
+};
+use http::{HeaderValue, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+
+/// Joins both sides of an upgrade.
+pub struct Upgrades<N> {
+    /// What comes next.
+    pub next: N,
+    /// What carries the bytes afterwards.
+    pub tunnel: Tunnel,
+}
+
+/// An upgraded connection on which nothing moves for so long is ended, unless the route says otherwise.
+const IDLE: Duration = Duration::from_secs(3600);
+
+impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Upgrades<N> {
+    type Failure = Error;
+
+    async fn call(&self, mut routed: Routed) -> Result<Response, Error> {
+        let Some(upgrade) = routed.request.upgrade.take() else {
+            let response = self.next.call(routed).await?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(Kind::UpgradeFailed.detail("an upgrade that nobody asked for"));
+            }
+            return Ok(response);
+        };
+        let headers = &mut routed.request.parts.headers;
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, upgrade.protocol);
+        let idle = match &routed.route.action {
+            crate::state::RouteAction::Forward(f) => f.idle_timeout.unwrap_or(IDLE),
+            _ => IDLE,
+        };
+        routed.request.upgrading = true;
+        let mut response = self.next.call(routed).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let upstream = hyper::upgrade::on(&mut response);
+            self.tunnel.spawn(async move |counted| {
+                let (client, upstream) = tokio::join!(upgrade.client, upstream);
+                match (client, upstream) {
+                    (Ok(client), Ok(upstream)) => {
+                        tunnel::join(TokioIo::new(client), TokioIo::new(upstream), idle, counted).await;
+                    }
+                    (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "an upgrade did not come about"),
+                }
+            });
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,266 @@
+//! The record of one request while it is being filled: shared by the stages, and told (metrics, access log) once, at the
+//! very end: when the response's last byte has gone, when it was refused, or when the caller went away.
+
+use crate::{
+    body::{End, Finish},
+    error::{Error, Kind},
+    reply,
+    request::{Connection, is_grpc},
+    stage::Response,
+    state::{Chosen, Endpoint},
+    telemetry::{
+        AccessLog, Attempt, Direction, InFlight, Metrics, Protocol, RequestMetrics, RequestRecord,
+        record::AttemptResult,
+    },
+};
+use http::{HeaderMap, HeaderName, Version, header::USER_AGENT};
+use parking_lot::Mutex;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Begins records.
+#[derive(Clone)]
+pub struct Recorder {
+    metrics: Arc<Metrics>,
+    log: Arc<AccessLog>,
+}
+
+/// What the stages know of a request.
+pub struct Facts {
+    /// What is told.
+    pub told: RequestRecord,
+    /// What is counted, once the destination is known.
+    pub metrics: Option<Arc<RequestMetrics>>,
+    /// The endpoint of the last try.
+    pub endpoint: Option<Arc<Endpoint>>,
+    /// Its slot.
+    pub slot: Option<usize>,
+    /// Tries so far.
+    pub tries: u32,
+    /// Time spent on purpose (injected delays, back-off), which is not our slowness.
+    pub waited: Duration,
+    /// Whether somebody reads the words (the log is on): if not, they are not gathered.
+    pub in_words: bool,
+    start: Instant,
+    grpc: bool,
+    _in_flight: InFlight,
+}
+
+/// A shared hold on the facts.
+#[derive(Clone)]
+pub struct Record {
+    facts: Arc<Mutex<Facts>>,
+    recorder: Recorder,
+}
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+impl Recorder {
+    /// Tells to these.
+    pub fn new(metrics: Arc<Metrics>, log: Arc<AccessLog>) -> Self {
+        Self { metrics, log }
+    }
+
+    /// A request has come.
+    pub fn begin<B>(&self, request: &http::Request<B>, connection: &Connection) -> Record {
+        let grpc = is_grpc(request.headers());
+        let protocol = match request.version() {
+            Version::HTTP_2 if grpc => Protocol::Grpc,
+            Version::HTTP_2 => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        let mut told = RequestRecord::new(
+            SystemTime::now(),
+            connection.direction,
+            protocol,
+            request.method().clone(),
+            request.uri().clone(),
+        );
+        let in_words = self.log.is_on();
+        if in_words {
+            let text = |name: &HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).map(Arc::from);
+            told.user_agent = text(&USER_AGENT);
+            told.forwarded_for = text(&X_FORWARDED_FOR);
+            told.authority = text(&http::header::HOST).or_else(|| request.uri().authority().map(|a| a.as_str().into()));
+            told.server_name = connection.sni.clone();
+            told.tls_version = connection.tls.then_some("TLSv1.3");
+        }
+        told.peer = Some(connection.peer);
+        told.source_identity = connection.identity.clone();
+        self.record(told, in_words, grpc)
+    }
+
+    /// A connection of bytes has come.
+    pub fn bytes(&self, connection: &Connection) -> Record {
+        let mut told = RequestRecord::new(
+            SystemTime::now(),
+            connection.direction,
+            Protocol::Tcp,
+            http::Method::CONNECT,
+            http::Uri::default(),
+        );
+        told.peer = Some(connection.peer);
+        self.record(told, self.log.is_on(), false)
+    }
+
+    fn record(&self, told: RequestRecord, in_words: bool, grpc: bool) -> Record {
+        let direction = told.direction;
+        let facts = Facts {
+            told,
+            metrics: None,
+            endpoint: None,
+            slot: None,
+            tries: 0,
+            waited: Duration::ZERO,
+            in_words,
+            start: Instant::now(),
+            grpc,
+            _in_flight: self.metrics.begin(direction),
+        };
+        Record { facts: Arc::new(Mutex::new(facts)), recorder: self.clone() }
+    }
+}
+
+impl Record {
+    /// Reads or writes the facts. Short: other stages wait.
+    pub fn with<T>(&self, f: impl FnOnce(&mut Facts) -> T) -> T {
+        f(&mut self.facts.lock())
+    }
+
+    /// Sees to it that the end is told, whatever it will be.
+    pub fn watch(self) -> Watched {
+        Watched { record: Some(self) }
+    }
+
+    /// The request has its response.
+    pub fn answered(self, response: Response) -> Response {
+        self.watch().answered(response)
+    }
+
+    /// The request is answered by ourselves.
+    pub fn refused(self, error: &Error, grpc: bool) -> Response {
+        self.watch().refused(error, grpc)
+    }
+
+    fn tell(self) {
+        let mut facts = self.facts.lock();
+        facts.told.duration = facts.start.elapsed();
+        match facts.metrics.take() {
+            Some(route) => route.request(&facts.told),
+            None => self.recorder.metrics.unrouted(&facts.told),
+        }
+        if facts.in_words && self.recorder.log.wants(&facts.told, rand::random()) {
+            self.recorder.log.write(Box::new(facts.told.clone()));
+        }
+    }
+}
+
+/// A record whose end will be told.
+pub struct Watched {
+    record: Option<Record>,
+}
+
+impl Watched {
+    /// The response has come; its end is told when its last byte has gone.
+    pub fn answered(mut self, mut response: Response) -> Response {
+        if let Some(record) = &self.record {
+            record.with(|facts| facts.answered(&response));
+        }
+        let record = self.record.take();
+        response.body_mut().hold().finish.push(Box::new(Self { record }));
+        response
+    }
+
+    /// There is no response: the error becomes one.
+    pub fn refused(self, error: &Error, grpc: bool) -> Response {
+        if let Some(record) = &self.record {
+            record.with(|facts| facts.failed(error));
+        }
+        self.answered(reply::error(error, grpc))
+    }
+}
+
+impl Facts {
+    /// A try begins at an endpoint; returns its number, from 1.
+    pub fn try_begins(&mut self, chosen: &Chosen, now: Instant) -> u32 {
+        self.told.attempts.push(Attempt {
+            endpoint: Some(chosen.endpoint.address),
+            workload: chosen.endpoint.workload.clone(),
+            began: now.saturating_duration_since(self.start),
+            took: Duration::ZERO,
+            result: AttemptResult::Failed(Kind::ClientDisconnected),
+            connection_reused: false,
+            panicking: chosen.panicking,
+        });
+        self.endpoint = Some(chosen.endpoint.clone());
+        self.slot = Some(chosen.slot);
+        self.tries
+    }
+
+    /// The try that began at `begun` has its outcome.
+    pub fn try_ends(&mut self, begun: Instant, result: AttemptResult) {
+        if let Some(last) = self.told.attempts.last_mut() {
+            last.took = begun.elapsed();
+            last.result = result;
+        }
+    }
+
+    fn answered(&mut self, response: &Response) {
+        let elapsed = self.start.elapsed();
+        self.told.status = Some(response.status().as_u16());
+        self.told.time_to_headers = Some(elapsed);
+        let tries: Duration = self.told.attempts.iter().map(|a| a.took).sum();
+        self.told.overhead = Some(elapsed.saturating_sub(tries + self.waited));
+        if self.grpc {
+            self.told.grpc_status = grpc_status(response.headers());
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.told.reason = Some(error.kind());
+        if self.in_words {
+            self.told.reason_details = error.details().map(Into::into);
+        }
+    }
+}
+
+impl Finish for Watched {
+    fn finish(&mut self, end: End, bytes: u64, trailers: Option<&HeaderMap>) {
+        let Some(record) = self.record.take() else { return };
+        record.with(|facts| {
+            facts.told.bytes_sent = bytes;
+            match end {
+                End::Complete => {}
+                End::Failed(kind) => facts.told.reason = Some(kind),
+                End::Abandoned => facts.told.reason = Some(Kind::ClientDisconnected),
+            }
+            if let Some(code) = trailers.filter(|_| facts.grpc).and_then(grpc_status) {
+                facts.told.grpc_status = Some(code);
+            }
+        });
+        record.tell();
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.with(|facts| facts.told.reason = Some(Kind::ClientDisconnected));
+            record.tell();
+        }
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// For the two directions of one vocabulary.
+impl Connection {
+    /// Whether the application beside us is the caller.
+    pub fn is_outbound(&self) -> bool {
+        self.direction == Direction::Outbound
+    }
+}

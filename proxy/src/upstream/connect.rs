@@ -1,0 +1,200 @@
+//! One new connection to an endpoint: TCP, mutual TLS where its cluster asks for it, then the HTTP handshake.
+
+use super::Io;
+use crate::{
+    body::Body,
+    error::{Error, Kind, Result},
+    logic::{ClusterLimits, Permit},
+    tls,
+};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::Instant};
+use weir_config::model::SpiffeId;
+
+use tls::Alpn;
+
+/// How connections to the endpoints of a cluster are made: what of its configuration matters here.
+#[derive(Debug)]
+pub struct Dialer {
+    /// TCP, TLS and HTTP handshakes together.
+    pub connect_timeout: Duration,
+    /// An idle pooled connection is closed after this.
+    pub idle_timeout: Duration,
+    /// A connection takes no new request after this age.
+    pub max_age: Option<Duration>,
+    /// Server name and accepted identities; `None`: plain text.
+    pub tls: Option<TlsTarget>,
+    /// The cluster's limits: a connection holds a permit.
+    pub limits: Arc<ClusterLimits>,
+    /// Makes TLS connections with this process's identity.
+    pub client: Arc<tls::Client>,
+}
+
+/// Whom a TLS connection is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsTarget {
+    /// By which the other sidecar chooses the port.
+    pub sni: Arc<str>,
+    /// Whom we accept there.
+    pub identities: Arc<[SpiffeId]>,
+}
+
+/// Open connections, counted until their tasks end.
+#[derive(Debug, Default)]
+pub struct ConnectionCount(AtomicUsize);
+
+impl ConnectionCount {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long a connection task outlives its last handle, and what it counts.
+struct Alive {
+    count: Arc<ConnectionCount>,
+    _permit: Option<Permit>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.count.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// HTTP/2 windows: one stream's, and one connection's, which is what `MAX_STREAMS` streams may fill together, so that a
+/// reader that stalls cannot starve its neighbours.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// See [`STREAM_WINDOW`].
+pub const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+/// Requests that share one HTTP/2 connection; above, another is opened.
+pub const MAX_STREAMS: usize = 64;
+
+impl Dialer {
+    /// Bytes: TCP, and TLS without a protocol name.
+    pub async fn bytes(&self, address: SocketAddr, mesh: bool) -> Result<Io> {
+        self.in_time(self.open(address, mesh, &[])).await
+    }
+
+    pub(super) async fn http1(
+        &self,
+        address: SocketAddr,
+        mesh: bool,
+        count: &Arc<ConnectionCount>,
+        permit: Option<Permit>,
+    ) -> Result<http1::SendRequest<Body>> {
+        let (sender, connection) = self
+            .in_time(async {
+                let io = self.open(address, mesh, &[Alpn::Http1]).await?;
+                http1::Builder::new()
+                    .max_headers(super::pool::MAX_HEADERS)
+                    .max_buf_size(256 * 1024)
+                    .handshake(TokioIo::new(io))
+                    .await
+                    .map_err(|e| Kind::ConnectFailed.because(e))
+            })
+            .await?;
+        let alive = Alive::new(count, permit);
+        tokio::spawn(async move {
+            let _alive = alive;
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%address, error = %crate::upstream::exchange::story(&error), "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    pub(super) async fn http2(
+        &self,
+        address: SocketAddr,
+        mesh: bool,
+        count: &Arc<ConnectionCount>,
+        permit: Option<Permit>,
+    ) -> Result<http2::SendRequest<Body>> {
+        let (sender, connection) = self
+            .in_time(async {
+                let io = self.open(address, mesh, &[Alpn::H2]).await?;
+                http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .max_frame_size(64 * 1024)
+                    .max_header_list_size(128 * 1024)
+                    .max_send_buf_size(256 * 1024)
+                    // Cancellations of ours are not the peer's misbehaviour: none of them may end the connection.
+                    .max_concurrent_reset_streams(1024)
+                    .keep_alive_interval(Some(Duration::from_secs(20)))
+                    .keep_alive_timeout(Duration::from_secs(10))
+                    .handshake(TokioIo::new(io))
+                    .await
+                    .map_err(|e| Kind::ConnectFailed.because(e))
+            })
+            .await?;
+        let alive = Alive::new(count, permit);
+        tokio::spawn(async move {
+            let _alive = alive;
+            if let Err(error) = connection.await {
+                tracing::debug!(%address, error = %crate::upstream::exchange::story(&error), "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn open(&self, address: SocketAddr, mesh: bool, alpn: &[Alpn]) -> Result<Io> {
+        let tcp = TcpStream::connect(address)
+            .await
+            .map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?;
+        tcp.set_nodelay(true).ok();
+        match self.tls.as_ref().filter(|_| mesh) {
+            None => Ok(Io::plain(tcp)),
+            Some(target) => {
+                let (stream, _peer) = self
+                    .client
+                    .connect(tcp, &target.sni, &target.identities, alpn)
+                    .await
+                    .map_err(|e| tls_failure(&e).detail(format!("{address}: {e}")).because(e))?;
+                Ok(Io::client(stream))
+            }
+        }
+    }
+
+    async fn in_time<T>(&self, making: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.connect_timeout, making).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(Kind::ConnectTimeout)),
+        }
+    }
+
+    /// When a connection made now takes its last new request: the age, less up to a fifth, so that connections made
+    /// together are not renewed together.
+    pub(super) fn retire_at(&self, now: Instant) -> Option<Instant> {
+        self.max_age.map(|age| now + age.mul_f64(0.8 + 0.2 * rand::random::<f64>()))
+    }
+}
+
+/// What a failed handshake is to the request that needed it. Nothing of the request has been sent.
+fn tls_failure(error: &tls::Error) -> Kind {
+    match error.reason() {
+        tls::Reason::NotReady => Kind::IdentityUnavailable,
+        tls::Reason::HandshakeTimeout => Kind::ConnectTimeout,
+        reason if reason.is_untrusted() => Kind::TlsPeerUntrusted,
+        _ => Kind::TlsFailed,
+    }
+}
+
+impl Alive {
+    fn new(count: &Arc<ConnectionCount>, permit: Option<Permit>) -> Self {
+        count.0.fetch_add(1, Ordering::Relaxed);
+        Self { count: count.clone(), _permit: permit }
+    }
+}

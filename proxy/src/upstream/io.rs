@@ -1,0 +1,118 @@
+//! One type for both kinds of connection, so that what stands on it is compiled once.
+//!
+//! A write that makes no progress for [`WRITE_STALL`] fails: a peer that never reads may not hold a connection, and what
+//! hangs on it, for ever.
+
+use crate::tls::{ClientStream, ServerStream};
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
+
+/// How long a write may wait for a peer that does not read.
+pub const WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// A connection, plain or TLS.
+pub struct Io {
+    wire: Wire,
+    stall: Option<Pin<Box<Sleep>>>,
+    stall_after: Duration,
+}
+
+enum Wire {
+    Plain(TcpStream),
+    Client(Box<ClientStream<TcpStream>>),
+    Server(Box<ServerStream<TcpStream>>),
+}
+
+impl Io {
+    /// Plain TCP.
+    pub fn plain(tcp: TcpStream) -> Self {
+        Self { wire: Wire::Plain(tcp), stall: None, stall_after: WRITE_STALL }
+    }
+
+    /// TLS that we began.
+    pub fn client(tls: ClientStream<TcpStream>) -> Self {
+        Self { wire: Wire::Client(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
+    }
+
+    /// TLS that the peer began.
+    pub fn server(tls: ServerStream<TcpStream>) -> Self {
+        Self { wire: Wire::Server(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
+    }
+
+    fn stalled<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stall = None;
+            return polled;
+        }
+        let after = self.stall_after;
+        let sleep = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + after)));
+        ready!(sleep.as_mut().poll(cx));
+        self.stall = None;
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+    }
+}
+
+macro_rules! on_wire {
+    ($self:ident, $io:ident => $call:expr) => {
+        match &mut $self.wire {
+            Wire::Plain($io) => $call,
+            Wire::Client($io) => $call,
+            Wire::Server($io) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        on_wire!(this, io => Pin::new(io).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = on_wire!(this, io => Pin::new(io).poll_write(cx, buf));
+        this.stalled(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = on_wire!(this, io => Pin::new(io).poll_write_vectored(cx, bufs));
+        this.stalled(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.wire {
+            Wire::Plain(io) => io.is_write_vectored(),
+            Wire::Client(io) => io.is_write_vectored(),
+            Wire::Server(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = on_wire!(this, io => Pin::new(io).poll_flush(cx));
+        this.stalled(cx, polled)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = on_wire!(this, io => Pin::new(io).poll_shutdown(cx));
+        this.stalled(cx, polled)
+    }
+}
