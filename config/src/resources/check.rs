@@ -92,13 +92,14 @@ fn no_port(reference: &Reference, service: &Service) -> Option<(String, String)>
     Some((message, format!("it has {}", has.join(", "))))
 }
 
-/// Two workloads cannot both listen at one address.
+/// Two workloads cannot both listen at one address. (Ports that `weir up` is yet to choose are no matter.)
 fn addresses(documents: &[&Document]) -> Vec<Issue> {
     let mut taken: HashMap<SocketAddr, &Document> = HashMap::new();
     let mut issues = vec![];
     for document in documents {
         let Document::Workload(w) = document else { continue };
         let ports = match w.spec.sidecar {
+            Some(_) if !w.spec.command.is_empty() && !chosen(&w.written) => continue,
             Some(sidecar) => vec![sidecar.inbound_port],
             None => w.spec.ports.iter().map(|p| p.port).collect(),
         };
@@ -113,6 +114,11 @@ fn addresses(documents: &[&Document]) -> Vec<Issue> {
         }
     }
     issues
+}
+
+/// Whether a Workload's document says where its sidecar listens.
+fn chosen(spec: &serde_json::Value) -> bool {
+    spec.pointer("/sidecar/inboundPort").and_then(serde_json::Value::as_u64).is_some_and(|port| port != 0)
 }
 
 fn issue(document: &Document, field: &str, at: (u32, u32), message: String, remedy: Option<String>) -> Issue {

@@ -33,7 +33,7 @@ pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Workload> {
         region: f.optional(r, "region", |r, n| r.words(n, 63)).unwrap_or_default(),
         zone: f.optional(r, "zone", |r, n| r.words(n, 63)).unwrap_or_default(),
         weight: f.optional(r, "weight", |r, n| r.small(n, 1, 1_000_000)).unwrap_or(1),
-        sidecar: sidecar(r, &mut f),
+        sidecar: sidecar(r, &mut f, !command.is_empty()),
         env: f.optional(r, "env", env).unwrap_or_default(),
         health: f.optional(r, "health", |r, n| r.word(n, &HEALTH)).unwrap_or(Health::Healthy),
         command,
@@ -82,13 +82,16 @@ fn ports(r: &mut Reader, node: &Node) -> Option<Vec<WorkloadPort>> {
     })
 }
 
-fn sidecar(r: &mut Reader, f: &mut Fields<'_>) -> Option<Sidecar> {
+fn sidecar(r: &mut Reader, f: &mut Fields<'_>, started_here: bool) -> Option<Sidecar> {
     let read = |r: &mut Reader, n: &Node| {
         let mut f = r.fields(n)?;
         let disabled = f.optional(r, "disabled", Reader::truth).unwrap_or(false);
         let usual = Sidecar::default();
+        let least = i64::from(!started_here);
+        let inbound = f.optional(r, "inboundPort", |r, n| r.whole(n, least, 65_535));
+        let inbound = inbound.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
         let sidecar = Sidecar {
-            inbound_port: f.optional(r, "inboundPort", Reader::port).unwrap_or(usual.inbound_port),
+            inbound_port: inbound.unwrap_or(usual.inbound_port),
             outbound_port: f.optional(r, "outboundPort", Reader::any_port).unwrap_or(usual.outbound_port),
             admin_port: f.optional(r, "adminPort", Reader::any_port).unwrap_or(usual.admin_port),
             metrics_port: f.optional(r, "metricsPort", Reader::any_port).unwrap_or(usual.metrics_port),

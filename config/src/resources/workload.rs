@@ -47,7 +47,8 @@ pub struct WorkloadPort {
     pub protocol: Option<AppProtocol>,
 }
 
-/// The ports of a sidecar. All but `inbound` may be 0: any free port.
+/// The ports of a sidecar. 0 is any free port; `inbound_port`, which callers must know, is never 0: where a document with
+/// a `command` writes 0 or nothing, `weir up` chooses a port and writes it into the document, and until then it is 15006.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sidecar {

@@ -68,6 +68,7 @@ const CASES: &[Case] = &[
     ("workload", "  address: 10.0.0.1\n  health: healthy", 6, "Workload default/web-1 spec.health", "`healthy`", "did you mean `Healthy`?"),
     ("workload", "  address: 10.0.0.1\n  weight: 0", 6, "Workload default/web-1 spec.weight", "out of range", "1 to"),
     ("workload", "  address: 10.0.0.1\n  sidecar: {inboundPort: 15080}", 6, "Workload default/web-1 spec.sidecar", "two of the sidecar's ports", "any free port"),
+    ("workload", "  address: 10.0.0.1\n  sidecar: {inboundPort: 0}", 6, "Workload default/web-1 spec.sidecar.inboundPort", "out of range", "1 to 65535"),
     ("workload", "  address: 10.0.0.1\n  sidecar: {inbound: 1}", 6, "Workload default/web-1 spec.sidecar.inbound", "unknown field", "inboundPort"),
     // Routes.
     ("route", "    - matches:\n        - path: {type: RegularExpression, value: '/a('}", 8, "HTTPRoute default/web spec.rules[0].matches[0].path.value", "not a valid regular expression", "RE2"),
@@ -139,7 +140,7 @@ const TOGETHER: &[Case] = &[
     ("elsewhere", "apiVersion: weir.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: Service, name: web}]\n---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: demo}\nspec: {ports: [{port: 80}]}", 5, "TrafficPolicy default/p spec.targetRefs[0]", "no Service `web`", "in the namespace `demo`"),
     ("no such workload", "apiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: Workload, name: web-1}]", 5, "AuthorizationPolicy default/p spec.targetRefs[0]", "no Workload `web-1`", "apply the Workload too"),
     ("two meshes", "apiVersion: weir.dev/v1alpha1\nkind: Mesh\nmetadata: {name: a}\n---\napiVersion: weir.dev/v1alpha1\nkind: Mesh\nmetadata: {name: b}", 5, "Mesh b", "there is one Mesh", "change `a`"),
-    ("one address", "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: a}\nspec: {command: [a]}\n---\napiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: b}\nspec: {command: [b]}", 6, "Workload default/b spec.sidecar.inboundPort", "127.0.0.1:15006 is where Workload/default/a listens too", "its own port"),
+    ("one address", "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: a}\nspec: {address: 10.0.0.1}\n---\napiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: b}\nspec: {command: [b], address: 10.0.0.1, sidecar: {inboundPort: 15006}}", 6, "Workload default/b spec.sidecar.inboundPort", "10.0.0.1:15006 is where Workload/default/a listens too", "its own port"),
 ];
 
 #[test]

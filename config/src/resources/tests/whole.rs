@@ -166,6 +166,20 @@ fn a_folder_is_read_in_order_and_without_what_is_hidden() {
 }
 
 #[test]
+fn ports_that_are_yet_to_be_chosen_do_not_clash() {
+    let one = |name: &str, sidecar: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {{name: {name}}}\nspec: {{command: [x]{sidecar}}}\n---\n"
+        )
+    };
+    let text = one("a", "") + &one("b", "") + &one("c", ", sidecar: {inboundPort: 0}");
+    let documents = parse("up", &text).unwrap();
+    assert_eq!(check_all(&documents), []);
+    let Document::Workload(c) = &documents[2] else { panic!() };
+    assert_eq!(c.spec.sidecar.unwrap().inbound_port, 15006);
+}
+
+#[test]
 fn json_issues_have_no_line() {
     let value =
         serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"prots": []}});
