@@ -1,43 +1,51 @@
 //! What documents say about each other: every one once, at most one Mesh, nothing that is named and missing.
 
-use super::{Document, Issue, Key, Kind, Reference, Service, document::Origin, read::nearest};
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    sync::Arc,
-};
+use super::{Document, Issue, Kind, Reference, Service, document::Origin, read::nearest};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 /// All issues between the documents of a mesh. Takes any collection of references, such as `&[Document]` or
 /// `map.values().map(Arc::as_ref)`.
 pub fn check_all<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Vec<Issue> {
     let documents: Vec<_> = documents.into_iter().collect();
-    let mut issues = duplicates(&documents);
+    let mut issues = vec![];
+    let known = distinct(&documents, &mut issues);
     issues.extend(meshes(&documents));
-    issues.extend(dangling(&documents));
+    issues.extend(dangling(&documents, &known));
     issues.extend(addresses(&documents));
     issues
 }
 
+/// What names a document, without a copy.
+type Name<'a> = (Kind, &'a str, &'a str);
+
+fn name_of(document: &Document) -> Name<'_> {
+    (document.kind(), document.namespace(), document.name())
+}
+
 /// Documents of the same key.
 pub(super) fn duplicates(documents: &[&Document]) -> Vec<Issue> {
-    let mut first: HashMap<Key, &Document> = HashMap::new();
     let mut issues = vec![];
-    for document in documents {
-        let key = document.key();
-        if let Some(other) = first.get(&key) {
-            let (file, line) = (&other.origin().file, other.origin().line);
-            issues.push(issue(
-                document,
-                "",
-                (document.origin().line, document.origin().column),
-                format!("{key} stands here a second time; first in {file}:{line}"),
-                Some("rename or remove one of the two".into()),
-            ));
-        } else {
-            first.insert(key, document);
-        }
-    }
+    distinct(documents, &mut issues);
     issues
+}
+
+fn distinct<'a>(documents: &[&'a Document], issues: &mut Vec<Issue>) -> HashMap<Name<'a>, &'a Document> {
+    let mut known: HashMap<Name<'a>, &'a Document> = HashMap::with_capacity(documents.len());
+    for document in documents {
+        let Some(other) = known.get(&name_of(document)) else {
+            known.insert(name_of(document), document);
+            continue;
+        };
+        let (file, line) = (&other.origin().file, other.origin().line);
+        issues.push(issue(
+            document,
+            "",
+            (document.origin().line, document.origin().column),
+            format!("{} stands here a second time; first in {file}:{line}", document.key()),
+            Some("rename or remove one of the two".into()),
+        ));
+    }
+    known
 }
 
 fn meshes(documents: &[&Document]) -> Vec<Issue> {
@@ -51,12 +59,11 @@ fn meshes(documents: &[&Document]) -> Vec<Issue> {
     different.map(|d| issue(d, "", at(d.origin()), message.clone(), Some(remedy.clone()))).collect()
 }
 
-fn dangling(documents: &[&Document]) -> Vec<Issue> {
-    let known: BTreeMap<Key, &Document> = documents.iter().map(|d| (d.key(), *d)).collect();
+fn dangling<'a>(documents: &[&'a Document], known: &HashMap<Name<'a>, &'a Document>) -> Vec<Issue> {
     let mut issues = vec![];
     for document in documents {
         for reference in document.references() {
-            if let Some((message, remedy)) = missing(reference, &known) {
+            if let Some((message, remedy)) = missing(reference, known) {
                 let at = (reference.line, reference.column);
                 issues.push(issue(document, &reference.field, at, message, Some(remedy)));
             }
@@ -65,16 +72,17 @@ fn dangling(documents: &[&Document]) -> Vec<Issue> {
     issues
 }
 
-fn missing(reference: &Reference, known: &BTreeMap<Key, &Document>) -> Option<(String, String)> {
+fn missing(reference: &Reference, known: &HashMap<Name<'_>, &Document>) -> Option<(String, String)> {
     let key = &reference.key;
-    match known.get(key) {
+    match known.get(&(key.kind, &*key.namespace, &*key.name)) {
         None => {
-            let names = known.keys().filter(|k| k.kind == key.kind && k.namespace == key.namespace);
-            let names: Vec<_> = names.map(|k| k.name.as_ref()).collect();
-            let elsewhere = known.keys().find(|k| k.kind == key.kind && k.name == key.name);
+            let of_kind = || known.keys().filter(|(kind, ..)| *kind == key.kind);
+            let mut names: Vec<_> = of_kind().filter(|k| k.1 == &*key.namespace).map(|k| k.2).collect();
+            names.sort_unstable();
+            let elsewhere = of_kind().filter(|k| k.2 == &*key.name).map(|k| k.1).min();
             let remedy = match (nearest(&key.name, &names), elsewhere) {
                 (Some(name), _) => format!("did you mean `{name}`?"),
-                (None, Some(k)) => format!("there is one in the namespace `{}`", k.namespace),
+                (None, Some(namespace)) => format!("there is one in the namespace `{namespace}`"),
                 (None, None) => format!("apply the {} too, or correct the name", key.kind),
             };
             let message = format!("there is no {} `{}` in the namespace `{}`", key.kind, key.name, key.namespace);
