@@ -3,7 +3,7 @@
 /// Bytes of one resource.
 pub const RESOURCE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a name or other short text.
-pub const TEXT_BYTES: usize = 2048;
+pub const TEXT_BYTES: usize = 4096;
 /// Bytes of an answer's body (`direct_response`), as Envoy.
 pub const BODY_BYTES: usize = 4096;
 /// Issues or notes told of one resource; further ones are counted in the last.
@@ -35,9 +35,9 @@ pub const RULES: usize = 2_000;
 /// Methods, paths or principals of one authorisation rule.
 pub const RULE_ITEMS: usize = 1_000;
 /// Regular expressions of a resource: each may take 256 KiB once compiled.
-pub const REGEXES: usize = 256;
+pub const REGEXES: usize = 1_000;
 /// Identities that a cluster accepts.
-pub const IDENTITIES: usize = 256;
+pub const IDENTITIES: usize = 1_000;
 /// Roots of a trust bundle.
 pub const ROOTS: usize = 16;
 /// The longest duration, ten years: what a peer sends must not overflow a clock.

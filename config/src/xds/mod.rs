@@ -24,6 +24,8 @@ mod peak_ewma;
 mod retry;
 mod route;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod weighted;
 mod wire;

@@ -1,0 +1,6 @@
+//! Whatever the model can say survives the wire; whatever comes from the wire is understood, noted or refused by name.
+
+mod hostile;
+mod refusals;
+mod round_trip;
+mod values;
