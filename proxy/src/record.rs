@@ -3,14 +3,13 @@
 
 use crate::{
     body::{End, Finish},
+    connection::{Connection, is_grpc},
     error::{Error, Kind},
     reply,
-    request::{Connection, is_grpc},
     stage::Response,
     state::{Chosen, Endpoint},
     telemetry::{
-        AccessLog, Attempt, Direction, InFlight, Metrics, Protocol, RequestMetrics, RequestRecord,
-        record::AttemptResult,
+        AccessLog, Attempt, InFlight, Metrics, Protocol, RequestMetrics, RequestRecord, record::AttemptResult,
     },
 };
 use http::{HeaderMap, HeaderName, Version, header::USER_AGENT};
@@ -102,6 +101,7 @@ impl Recorder {
             http::Uri::default(),
         );
         told.peer = Some(connection.peer);
+        told.source_identity = connection.identity.clone();
         self.record(told, self.log.is_on(), false)
     }
 
@@ -255,12 +255,4 @@ impl Drop for Watched {
 
 fn grpc_status(headers: &HeaderMap) -> Option<u8> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
-/// For the two directions of one vocabulary.
-impl Connection {
-    /// Whether the application beside us is the caller.
-    pub fn is_outbound(&self) -> bool {
-        self.direction == Direction::Outbound
-    }
 }

@@ -4,6 +4,7 @@
 pub mod rewrite;
 mod routed;
 
+pub use crate::connection::{Connection, is_grpc};
 pub use routed::{Attempt, AttemptFailed, Deadline, Placed, Routed};
 
 use crate::{
@@ -11,40 +12,19 @@ use crate::{
     error::{Error, Kind, Result},
     record::Record,
     state::Snapshot,
-    telemetry::Direction,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
-    header::{self, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 use tokio::time::Instant;
-use weir_config::model::SpiffeId;
 
 /// Header fields that a request may have, besides the limit on their bytes: each costs memory of its own.
 pub const MAX_HEADERS: usize = 128;
-
-/// What is known of the connection that a request came over.
-#[derive(Debug)]
-pub struct Connection {
-    /// Which way.
-    pub direction: Direction,
-    /// The data thread that carries it.
-    pub worker: usize,
-    /// The other end.
-    pub peer: SocketAddr,
-    /// Who the other end proved to be.
-    pub identity: Option<SpiffeId>,
-    /// The identity as `x-forwarded-client-cert` tells it to the application, made once a connection.
-    pub client_cert: Option<HeaderValue>,
-    /// Whether it came over TLS.
-    pub tls: bool,
-    /// The server name it asked for.
-    pub sni: Option<Arc<str>>,
-}
 
 /// A request on its way in, not yet routed.
 pub struct Request {
@@ -115,15 +95,6 @@ impl Request {
             record,
         })
     }
-}
-
-/// Whether these are the headers of a gRPC call.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|v| {
-        v.as_bytes()
-            .strip_prefix(b"application/grpc")
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-    })
 }
 
 fn check<B>(request: &http::Request<B>) -> Result<()> {

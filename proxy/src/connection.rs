@@ -1,0 +1,41 @@
+//! What is known of a connection before any request on it, and which requests are calls of gRPC.
+
+use crate::telemetry::Direction;
+use http::{HeaderMap, HeaderValue, header};
+use std::{net::SocketAddr, sync::Arc};
+use weir_config::model::SpiffeId;
+
+/// What is known of the connection that a request came over.
+#[derive(Debug)]
+pub struct Connection {
+    /// Which way.
+    pub direction: Direction,
+    /// The data thread that carries it.
+    pub worker: usize,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Who the other end proved to be.
+    pub identity: Option<SpiffeId>,
+    /// The identity as `x-forwarded-client-cert` tells it to the application, made once a connection.
+    pub client_cert: Option<HeaderValue>,
+    /// Whether it came over TLS.
+    pub tls: bool,
+    /// The server name it asked for.
+    pub sni: Option<Arc<str>>,
+}
+
+impl Connection {
+    /// Whether the application beside us is the caller.
+    pub fn is_outbound(&self) -> bool {
+        self.direction == Direction::Outbound
+    }
+}
+
+/// Whether these are the headers of a gRPC call.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|v| {
+        v.as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
