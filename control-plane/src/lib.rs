@@ -6,4 +6,5 @@ pub mod fleet;
 pub mod index;
 pub mod metrics;
 pub mod store;
+pub mod tls;
 pub mod xds;

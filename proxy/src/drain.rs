@@ -28,9 +28,27 @@ impl Trigger {
         tokio::time::timeout(limit, self.gone.recv()).await.is_ok()
     }
 
+    /// For those who only want to know.
+    pub fn signal(&self) -> Signal {
+        Signal { begun: self.begin.subscribe() }
+    }
+
     /// Begins without waiting.
     pub fn begin(&self) {
         self.begin.send_replace(true);
+    }
+}
+
+/// Sees the drain, and does not hold up its end.
+#[derive(Debug, Clone)]
+pub struct Signal {
+    begun: watch::Receiver<bool>,
+}
+
+impl Signal {
+    /// Whether the drain has begun.
+    pub fn is_draining(&self) -> bool {
+        *self.begun.borrow()
     }
 }
 

@@ -23,14 +23,18 @@
 //!
 //! `CONNECT` and everything that is not HTTP goes from [`listen`] `tcp` to [`tunnel`] as bytes.
 
+pub mod admin;
+pub mod app;
 pub mod body;
 pub mod connection;
 pub mod data;
 pub mod disk;
 pub mod drain;
 pub mod error;
+pub mod identity;
 pub mod listen;
 pub mod logic;
+pub mod options;
 pub mod policy;
 pub mod record;
 pub mod reply;
@@ -42,3 +46,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
 pub mod upstream;
+pub mod xds;

@@ -2,4 +2,4 @@
 
 mod proxy;
 
-pub use proxy::{AccessLogMode, BootstrapError, ControlPlane, Identity, Limits, Listen, LogFormat, Node, Proxy};
+pub use proxy::{BootstrapError, ControlPlane, Identity, Limits, Listen, LogFormat, Node, Proxy};

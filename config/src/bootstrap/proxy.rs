@@ -48,9 +48,9 @@ pub struct Proxy {
     /// How it is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
-    /// Which requests are logged.
+    /// Which requests are logged: `off`, `errors`, `all`, or errors and a share of the others, such as `1%`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_log: Option<AccessLogMode>,
+    pub access_log: Option<String>,
     /// What the process may take up.
     pub limits: Limits,
 }
@@ -167,21 +167,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Which requests are logged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AccessLogMode {
-    /// None.
-    #[default]
-    Off,
-    /// Those that failed.
-    Errors,
-    /// One in a hundred, and those that failed.
-    Sampled,
-    /// All.
-    All,
-}
-
 /// Why a start-up file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -240,7 +225,7 @@ mod tests {
         let file = Proxy::parse(text).unwrap();
         assert_eq!(file.node.workload.as_deref(), Some("web-1"));
         assert_eq!(file.listen.outbound, Some("127.0.0.1:0".parse().unwrap()));
-        assert_eq!(file.access_log, Some(AccessLogMode::Errors));
+        assert_eq!(file.access_log, Some("errors".to_owned()));
         assert_eq!(Proxy::parse(&file.to_yaml().unwrap()).unwrap(), file);
         assert!(!format!("{file:?}").contains("secret"));
         assert_eq!(Proxy::parse("").unwrap(), Proxy::default());

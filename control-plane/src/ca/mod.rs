@@ -6,6 +6,7 @@
 
 mod error;
 mod root;
+pub mod service;
 mod sign;
 pub mod token;
 
@@ -13,6 +14,7 @@ pub use error::{Error, ErrorKind};
 pub use root::Source;
 pub use sign::Issued;
 
+use crate::store::{MetaExpect, Store};
 use arc_swap::ArcSwap;
 use root::Root;
 use rustls_pki_types::CertificateDer;
@@ -43,6 +45,20 @@ pub trait Vault: Send + Sync {
     /// # Errors
     /// The store's, in words.
     fn keep(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, String>;
+}
+
+impl<S: Store + ?Sized> Vault for S {
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        self.meta(name).map_err(|e| e.to_string())
+    }
+
+    fn keep(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, String> {
+        if let Err(error) = self.set_meta(name, MetaExpect::Absent, Some(value)) {
+            // Somebody was faster, or the store failed: then there is nothing to read.
+            return self.read(name)?.ok_or_else(|| error.to_string());
+        }
+        Ok(value.to_vec())
+    }
 }
 
 /// The roots that vouch for the mesh's identities: DER certificates.

@@ -6,6 +6,8 @@
 
 mod change;
 mod proxy;
+#[cfg(test)]
+mod tests;
 
 pub use change::ChangeStatus;
 pub use proxy::{LastRefusal, ProxyStatus, Who};

@@ -22,13 +22,7 @@ pub use store::{Kept, Store};
 use crate::tls::{Bundle, Contexts, Credentials, Leaf};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 use tokio::sync::watch;
 
 /// A certificate with its key, in use.
@@ -63,7 +57,6 @@ pub struct Identity {
     /// Held while one of the two changes, so that the TLS configurations are made from a pair that was there together.
     changing: Mutex<()>,
     changes: watch::Sender<u64>,
-    failures: AtomicU64,
     last_failure: Mutex<Option<String>>,
 }
 
@@ -76,7 +69,6 @@ impl Identity {
             contexts: Arc::default(),
             changing: Mutex::new(()),
             changes: watch::Sender::new(0),
-            failures: AtomicU64::new(0),
             last_failure: Mutex::new(None),
         })
     }
@@ -106,12 +98,7 @@ impl Identity {
         self.changes.subscribe()
     }
 
-    /// How often a certificate was asked for in vain since the start.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
-    /// Why it was in vain the last time; `None` once it has worked again.
+    /// Why a certificate was last asked for in vain; `None` once it has worked again.
     pub fn last_failure(&self) -> Option<String> {
         self.last_failure.lock().clone()
     }
@@ -147,7 +134,6 @@ impl Identity {
     }
 
     fn note_failure(&self, error: &SignError) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
         *self.last_failure.lock() = Some(error.to_string());
     }
 

@@ -1,11 +1,14 @@
 //! Keeping the certificate fresh: early enough that failures have time to pass, quick when they do not.
 
 use super::{Authority, Identity, PrivateKey, SignError, Signed, Store, store};
-use crate::tls::{Bundle, Credentials};
+use crate::{
+    telemetry::Metrics,
+    tls::{Bundle, Credentials},
+};
 use rand::Rng;
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use weir_config::model::{SpiffeId, TrustDomain};
 
@@ -38,6 +41,8 @@ pub struct Renewal<A, N> {
     pub store: Option<Store>,
     /// What is asked for.
     pub wish: Wish,
+    /// Where its end is told, and successes and failures are counted.
+    pub metrics: Arc<Metrics>,
     /// What time it is.
     pub now: N,
 }
@@ -56,6 +61,7 @@ impl<A: Authority, N: Fn() -> SystemTime> Renewal<A, N> {
                 }
                 Err(error) => {
                     failures += 1;
+                    self.metrics.certificate_failures.inc();
                     self.identity.note_failure(&error);
                     let left = self.left();
                     let wait = retry(failures, left, rand::rng().random());
@@ -85,7 +91,7 @@ impl<A: Authority, N: Fn() -> SystemTime> Renewal<A, N> {
         }
         tracing::info!(id = %leaf.id, "the kept certificate is taken into use");
         self.identity.set_bundle(kept.bundle);
-        self.identity.set_credentials(kept.credentials);
+        self.use_credentials(kept.credentials);
         renewal(kept.received, leaf.not_after, rand::rng().random()).max(now)
     }
 
@@ -105,10 +111,17 @@ impl<A: Authority, N: Fn() -> SystemTime> Renewal<A, N> {
         }
         let bundle = self.bundle(&signed)?;
         self.identity.set_bundle_if_none(&bundle);
-        self.identity.set_credentials(credentials);
+        self.use_credentials(credentials);
+        self.metrics.certificate_renewals.inc();
         tracing::info!(id = %leaf.id, life = ?leaf.not_after.duration_since(received).unwrap_or_default(), "certificate in use");
         self.keep(key, signed, bundle, received).await;
         Ok(End { received, not_after: leaf.not_after })
+    }
+
+    fn use_credentials(&self, credentials: Credentials) {
+        let end = credentials.leaf().not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.metrics.certificate_expiration.set(end.as_secs_f64());
+        self.identity.set_credentials(credentials);
     }
 
     /// The bundle in use; the first time, the roots that came with the certificate.

@@ -14,6 +14,8 @@ mod context;
 mod credentials;
 mod error;
 mod leaf;
+#[cfg(test)]
+mod openssl_tests;
 mod server;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -28,6 +28,7 @@ pub(crate) struct Authority {
 #[derive(Clone)]
 pub(crate) struct Wish {
     pub(crate) uris: Vec<String>,
+    pub(crate) addresses: Vec<std::net::IpAddr>,
     pub(crate) from: SystemTime,
     pub(crate) to: SystemTime,
 }
@@ -36,10 +37,15 @@ impl Wish {
     pub(crate) fn of(id: &SpiffeId) -> Self {
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
-        Self { uris: vec![id.to_string()], from: now - hour, to: now + hour }
+        Self { uris: vec![id.to_string()], addresses: Vec::new(), from: now - hour, to: now + hour }
     }
 
-    /// The whole second at which certificates have their end.
+    /// The certificate of a control plane on this machine.
+    pub(crate) fn control_plane() -> Self {
+        Self { uris: Vec::new(), addresses: vec![[127, 0, 0, 1].into()], ..Self::of(&id("control-plane")) }
+    }
+
+    /// Another begin and end.
     pub(crate) fn life(mut self, from: SystemTime, to: SystemTime) -> Self {
         (self.from, self.to) = (from, to);
         self
@@ -71,6 +77,7 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names =
             wish.uris.iter().map(|uri| SanType::URI(Ia5String::try_from(uri.as_str()).unwrap())).collect();
+        params.subject_alt_names.extend(wish.addresses.iter().map(|ip| SanType::IpAddress(*ip)));
         params.not_before = wish.from.into();
         params.not_after = wish.to.into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     identity::{ControlPlane, Identity},
+    telemetry::Metrics,
     tls::Bundle,
 };
 use rand::Rng;
@@ -19,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use weir_config::{
     model::{Kind, ResourceName, Resources},
-    xds::ads::{AggregatedDiscoveryServiceClient, DeltaDiscoveryResponse, Node},
+    xds::{self, ads::{AggregatedDiscoveryServiceClient, DeltaDiscoveryResponse, Node}},
 };
 
 /// The largest response that is read.
@@ -62,6 +63,8 @@ pub struct Client<S> {
     pub cache: Option<Cache>,
     /// How it stands.
     pub status: Arc<Status>,
+    /// Where refusals and applications are counted.
+    pub metrics: Arc<Metrics>,
     /// An authority that nobody has called for so long is forgotten.
     pub idle: Duration,
 }
@@ -89,6 +92,7 @@ impl<S: Sink> Client<S> {
                 Err(why) => why,
             };
             machine.disconnect();
+            self.metrics.control_plane_connected.set(0.0);
             self.status.set_disconnected(why.clone());
             failures = if began.elapsed() >= GOOD_STREAM { 1 } else { failures.saturating_add(1) };
             let wait = back_off(failures, rand::rng().random());
@@ -112,6 +116,7 @@ impl<S: Sink> Client<S> {
             .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?
             .into_inner();
         self.status.set_connected();
+        self.metrics.control_plane_connected.set(1.0);
         tracing::info!(control_plane = self.control_plane.address, "configuration stream opened");
         self.follow(machine, dirty, outbox, responses).await
     }
@@ -130,9 +135,11 @@ impl<S: Sink> Client<S> {
             tokio::select! {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
+                        let kind = xds::kind_of(&response.type_url).map_or("unknown", Kind::as_str);
                         let outcome = machine.response(response, Instant::now());
                         for (name, why) in &outcome.refused {
-                            tracing::warn!(%name, %why, "a resource was refused; the last good one stays");
+                            self.metrics.config_rejected(kind);
+                            tracing::warn!(%name, kind, %why, "a resource was refused; the last good one stays");
                         }
                         self.status.note_response(outcome.accepted, outcome.refused.len());
                         if outcome.accepted + outcome.removed > 0 {
@@ -204,7 +211,8 @@ impl<S: Sink> Client<S> {
         if let Some(published) = published {
             self.use_bundle(&published.resources);
             self.sink.apply(&published.resources, &published.absent);
-            self.status.note_applied(now.elapsed());
+            self.metrics.config_applied().observe(now.elapsed());
+            self.status.note_applied(published.resources, published.absent);
             self.status.set_authorities(machine.authorities());
             if let Some(requests) = requests {
                 requests.extend(published.requests);

@@ -11,7 +11,11 @@ pub mod cache;
 pub mod client;
 pub mod machine;
 mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use cache::Cache;
 pub use client::{Client, Sink};
-pub use status::{Refusal, Status};
+pub use status::{Published, Refusal, Status};

@@ -1,13 +1,18 @@
 //! How it stands with the control plane, for metrics, readiness and the admin page.
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, SystemTime},
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::SystemTime,
 };
 use tokio::sync::watch;
-use weir_config::model::Kind;
+use weir_config::model::{Kind, ResourceName, Resources};
 
 /// Refusals that are shown; further ones are only counted.
 const MAX_SHOWN: usize = 64;
@@ -23,6 +28,15 @@ pub struct Refusal {
     pub why: String,
 }
 
+/// A configuration in use.
+#[derive(Debug, Default, Serialize)]
+pub struct Published {
+    /// All of it.
+    pub resources: Resources,
+    /// Authorities that do not exist.
+    pub absent: BTreeSet<ResourceName>,
+}
+
 /// Numbers and words, written by the client and read by whoever asks.
 #[derive(Debug)]
 pub struct Status {
@@ -33,7 +47,7 @@ pub struct Status {
     dropped_demand: AtomicU64,
     authorities: AtomicU64,
     applied: AtomicU64,
-    apply_nanos: AtomicU64,
+    published: ArcSwap<Published>,
     words: Mutex<Words>,
     configured: watch::Sender<bool>,
 }
@@ -55,7 +69,7 @@ impl Default for Status {
             dropped_demand: AtomicU64::new(0),
             authorities: AtomicU64::new(0),
             applied: AtomicU64::new(0),
-            apply_nanos: AtomicU64::new(0),
+            published: ArcSwap::default(),
             words: Mutex::default(),
             configured: watch::Sender::new(false),
         }
@@ -98,9 +112,9 @@ impl Status {
         self.applied.load(Ordering::Relaxed)
     }
 
-    /// How long passing on has taken, all together.
-    pub fn apply_time(&self) -> Duration {
-        Duration::from_nanos(self.apply_nanos.load(Ordering::Relaxed))
+    /// The configuration in use.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.load_full()
     }
 
     /// When a configuration was last passed on.
@@ -139,7 +153,7 @@ impl Status {
         self.refused.fetch_add(refused as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn set_refusals<'a>(&self, refused: impl Iterator<Item = (Kind, &'a std::sync::Arc<str>, &'a str)>) {
+    pub(super) fn set_refusals<'a>(&self, refused: impl Iterator<Item = (Kind, &'a ResourceName, &'a str)>) {
         let shown = refused.take(MAX_SHOWN);
         self.words.lock().refusals =
             shown.map(|(kind, name, why)| Refusal { kind, name: name.to_string(), why: why.to_owned() }).collect();
@@ -153,9 +167,9 @@ impl Status {
         self.dropped_demand.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn note_applied(&self, took: Duration) {
+    pub(super) fn note_applied(&self, resources: Resources, absent: BTreeSet<ResourceName>) {
         self.applied.fetch_add(1, Ordering::Relaxed);
-        self.apply_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.published.store(Arc::new(Published { resources, absent }));
         self.words.lock().last_applied = Some(SystemTime::now());
     }
 

@@ -10,8 +10,21 @@ use std::{
 };
 use weir_config::model::Kind;
 
-/// What the client may still hold a reference to, though it should not: `(kind, name)`.
-pub(super) type StillNamed = HashSet<(Kind, Name)>;
+/// What the client may still hold a reference to, though it should not.
+#[derive(Debug, Default)]
+pub(super) struct StillNamed {
+    names: HashSet<(Kind, Name)>,
+    /// After a reconnect it may hold a listener or route of which we know only the version.
+    unknown: bool,
+}
+
+impl StillNamed {
+    /// Whether taking this away could break something.
+    pub(super) fn has(&self, kind: Kind, name: &Name) -> bool {
+        let nameable = matches!(kind, Kind::Cluster | Kind::Endpoints | Kind::Route);
+        (self.unknown && nameable) || self.names.contains(&(kind, name.clone()))
+    }
+}
 
 impl Machine {
     /// Whether a pushed resource may go: everything that it names and that the client subscribes to is in place.
@@ -53,7 +66,7 @@ impl Machine {
 
     /// All names that outdated resources of the client may still point to.
     pub(super) fn still_named(&self) -> StillNamed {
-        let mut named = StillNamed::new();
+        let mut still = StillNamed::default();
         for kind in [Kind::Listener, Kind::Route, Kind::Cluster] {
             let sub = self.sub(kind);
             for (name, item) in &sub.items {
@@ -63,12 +76,13 @@ impl Machine {
                 };
                 for held in [&item.applied, &item.sent] {
                     if !held.is(want) {
-                        named.extend(held.refs().iter().cloned());
+                        still.names.extend(held.refs().iter().cloned());
+                        still.unknown |= matches!(held, Held::Known(_)) && kind != Kind::Cluster;
                     }
                 }
             }
         }
-        named
+        still
     }
 
     /// Before an answer names a cluster, that cluster is sent too, if the client subscribes to it and holds another

@@ -15,6 +15,8 @@ mod gate;
 mod item;
 mod plan;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
@@ -268,6 +270,11 @@ impl Machine {
             self.send(kind, world, view, &mut pushes);
         }
         Polled { pushes, concerned }
+    }
+
+    /// Looks at everything again at the next poll, though the world's number is the same.
+    pub fn forget_world(&mut self) {
+        self.world = None;
     }
 
     /// The first change of the world that this client is concerned by and has neither applied nor refused; `None`:

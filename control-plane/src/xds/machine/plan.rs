@@ -40,7 +40,7 @@ impl Machine {
                 _ if due.owed => answers,
                 _ if !open => false,
                 Some(want) => self.ready(kind, want, view),
-                None => !named.get_or_insert_with(|| self.still_named()).contains(&(kind, name.clone())),
+                None => !named.get_or_insert_with(|| self.still_named()).has(kind, name),
             };
             if go {
                 chosen.push(name.clone());

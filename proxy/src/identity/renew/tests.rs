@@ -49,13 +49,19 @@ impl Authority for Arc<Fake> {
     }
 }
 
-fn start(fake: &Arc<Fake>, store: Option<Store>) -> (Arc<Identity>, tokio::task::JoinHandle<()>) {
+fn start(fake: &Arc<Fake>, store: Option<Store>) -> (Arc<Identity>, Arc<Metrics>, tokio::task::JoinHandle<()>) {
     let identity = Identity::new();
     let wish = Wish { life: Some(fake.life), domain: DOMAIN.parse().unwrap(), id: Some(id("web")) };
-    let clock = fake.clone();
-    let renewal =
-        Renewal { identity: identity.clone(), authority: fake.clone(), store, wish, now: move || clock.now() };
-    (identity, tokio::spawn(renewal.run()))
+    let (clock, metrics) = (fake.clone(), Metrics::new(100));
+    let renewal = Renewal {
+        identity: identity.clone(),
+        authority: fake.clone(),
+        store,
+        wish,
+        metrics: metrics.clone(),
+        now: move || clock.now(),
+    };
+    (identity, metrics, tokio::spawn(renewal.run()))
 }
 
 async fn until(identity: &Identity, met: impl Fn(&Identity) -> bool) {
@@ -68,7 +74,7 @@ async fn until(identity: &Identity, met: impl Fn(&Identity) -> bool) {
 #[tokio::test(start_paused = true)]
 async fn a_certificate_of_ten_seconds_is_never_out_of_time() {
     let fake = Fake::new(Duration::from_secs(10));
-    let (identity, task) = start(&fake, None);
+    let (identity, _, task) = start(&fake, None);
     until(&identity, |i| i.is_ready(fake.now())).await;
     let mut serials = std::collections::BTreeSet::new();
     for _ in 0..600 {
@@ -88,7 +94,7 @@ async fn a_certificate_of_ten_seconds_is_never_out_of_time() {
 #[tokio::test(start_paused = true)]
 async fn failures_pass_while_the_old_certificate_is_good() {
     let fake = Fake::new(Duration::from_secs(3600));
-    let (identity, task) = start(&fake, None);
+    let (identity, metrics, task) = start(&fake, None);
     until(&identity, |i| i.is_ready(fake.now())).await;
     let first = identity.current().unwrap().leaf().serial.clone();
     *fake.says.lock() = vec![Err(SignError::Unavailable("away".into())); 8];
@@ -98,7 +104,7 @@ async fn failures_pass_while_the_old_certificate_is_good() {
     assert_eq!(asked.len(), 10);
     assert!(asked[1] > Duration::from_secs(2390), "the first renewal is at two thirds");
     assert!(asked.windows(2).skip(1).all(|p| p[1] - p[0] <= SLOWEST_RETRY));
-    assert_eq!(identity.failures(), 8);
+    assert_eq!(metrics.certificate_failures.value(), 8);
     task.abort();
 }
 
@@ -106,7 +112,7 @@ async fn failures_pass_while_the_old_certificate_is_good() {
 async fn without_a_certificate_it_asks_often_but_not_in_a_loop() {
     let fake = Fake::new(Duration::from_secs(3600));
     *fake.says.lock() = vec![Err(SignError::Refused("bad token".into())); 20];
-    let (identity, task) = start(&fake, None);
+    let (identity, _, task) = start(&fake, None);
     until(&identity, |i| i.is_ready(fake.now())).await;
     let asked = fake.asked.lock().clone();
     assert!(asked.windows(2).all(|p| {
@@ -120,10 +126,10 @@ async fn without_a_certificate_it_asks_often_but_not_in_a_loop() {
 async fn a_certificate_for_somebody_else_is_not_used() {
     let fake = Fake::new(Duration::from_secs(3600));
     *fake.says.lock() = vec![Ok(id("billing"))];
-    let (identity, task) = start(&fake, None);
+    let (identity, metrics, task) = start(&fake, None);
     until(&identity, |i| i.is_ready(fake.now())).await;
     assert_eq!(identity.current().unwrap().leaf().id, id("web"));
-    assert_eq!(identity.failures(), 1);
+    assert_eq!(metrics.certificate_failures.value(), 1);
     task.abort();
 }
 
@@ -132,7 +138,7 @@ async fn a_restart_starts_without_the_authority() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::new(folder.path().join("identity.pem"));
     let fake = Fake::new(Duration::from_secs(3600));
-    let (identity, task) = start(&fake, Some(store.clone()));
+    let (identity, _, task) = start(&fake, Some(store.clone()));
     until(&identity, |i| i.is_ready(fake.now())).await;
     let serial = identity.current().unwrap().leaf().serial.clone();
     // Kept on a thread of its own: wait for the file, not for a time.
@@ -143,7 +149,7 @@ async fn a_restart_starts_without_the_authority() {
 
     *fake.says.lock() = vec![Err(SignError::Unavailable("away".into())); 1000];
     let asked = fake.asked.lock().len();
-    let (identity, task) = start(&fake, Some(store));
+    let (identity, _, task) = start(&fake, Some(store));
     until(&identity, |i| i.is_ready(fake.now())).await;
     assert_eq!(identity.current().unwrap().leaf().serial, serial);
     assert_eq!(fake.asked.lock().len(), asked, "nobody was asked");

@@ -354,7 +354,10 @@ impl Machine {
 
 /// Bytes to a value of the model, which must be the one that was announced.
 fn decode(kind: Kind, name: &str, body: &[u8]) -> Result<Item, String> {
-    let decoded = xds::decode(kind, body).map_err(|rejected| rejected.to_string())?;
+    let decoded = xds::decode(kind, body).map_err(|rejected| {
+        let issues: Vec<_> = rejected.issues.iter().map(ToString::to_string).collect();
+        issues.join("; ")
+    })?;
     if &**decoded.resource.name() != name {
         return Err(format!("its body is named `{}`", decoded.resource.name()));
     }
@@ -371,9 +374,8 @@ fn refusal(refused: &[(ResourceName, String)]) -> String {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        let why = why.get(..MAX_REFUSAL).unwrap_or(why);
-        // What is refused by the decoder already begins with its name.
-        if why.starts_with('`') { text.push_str(why) } else { text.push_str(&format!("`{name}`: {why}")) }
+        let why: String = why.chars().take(MAX_REFUSAL).collect();
+        text.push_str(&format!("`{name}`: {why}"));
     }
     text
 }

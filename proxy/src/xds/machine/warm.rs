@@ -130,16 +130,26 @@ fn carry<T>(next: &mut BTreeMap<ResourceName, Arc<T>>, before: &BTreeMap<Resourc
 /// Leaves out what no wanted listener leads to.
 fn prune(resources: &mut Resources, roots: &BTreeSet<(Kind, ResourceName)>) {
     resources.listeners.retain(|name, _| roots.contains(&(Kind::Listener, name.clone())));
-    let mut used = BTreeSet::new();
-    let mut note = |kind: Kind, name: &ResourceName| drop(used.insert((kind, name.clone())));
-    resources.listeners.values().for_each(|x| interest::of_listener(x, &mut note));
+    let mut used = named(resources.listeners.values(), interest::of_listener);
     resources.routes.retain(|name, _| used.contains(&(Kind::Route, name.clone())));
-    let mut note = |kind: Kind, name: &ResourceName| drop(used.insert((kind, name.clone())));
-    resources.routes.values().for_each(|x| interest::of_route(x, &mut note));
+    used.extend(named(resources.routes.values(), interest::of_route));
     resources.clusters.retain(|name, _| used.contains(&(Kind::Cluster, name.clone())));
-    let mut note = |kind: Kind, name: &ResourceName| drop(used.insert((kind, name.clone())));
-    resources.clusters.values().for_each(|x| interest::of_cluster(x, &mut note));
+    let used = named(resources.clusters.values(), interest::of_cluster);
     resources.endpoints.retain(|name, _| used.contains(&(Kind::Endpoints, name.clone())));
+}
+
+/// What these resources name.
+fn named<'a, T: 'a>(
+    resources: impl Iterator<Item = &'a Arc<T>>,
+    references: impl Fn(&T, &mut dyn FnMut(Kind, &ResourceName)),
+) -> BTreeSet<(Kind, ResourceName)> {
+    let mut names = BTreeSet::new();
+    for resource in resources {
+        references(resource, &mut |kind, name| {
+            names.insert((kind, name.clone()));
+        });
+    }
+    names
 }
 
 fn same(a: &Resources, b: &Resources) -> bool {

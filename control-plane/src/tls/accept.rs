@@ -1,0 +1,216 @@
+//! Accepting: connections bounded, handshakes bounded in time and done beside each other, and who the peer is.
+
+use super::Options;
+use crate::metrics::Metrics;
+use rustls::ServerConfig;
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::server::Connected;
+use weir_config::model::SpiffeId;
+use x509_parser::extensions::GeneralName;
+
+/// Who is at the other end of a connection; among a request's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where from.
+    pub address: Option<SocketAddr>,
+    /// What its certificate proves; `None`: it showed none, or one that is no SPIFFE identity.
+    pub identity: Option<SpiffeId>,
+}
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub struct Connection {
+    tls: TlsStream<TcpStream>,
+    peer: Peer,
+    _open: Open,
+}
+
+/// Counts an open connection, and holds its place.
+#[derive(Debug)]
+struct Open(Metrics, #[allow(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}
+
+/// Accepts until `stop`.
+pub(super) fn run(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    options: Options,
+    metrics: Metrics,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, receiver) = mpsc::channel(64);
+    let acceptor = TlsAcceptor::from(config);
+    let handshakes = tasks.clone();
+    tasks.spawn(async move {
+        let slots = Arc::new(Semaphore::new(options.connections));
+        while let Some((tcp, address, slot)) = next(&listener, &slots, &stop).await {
+            metrics.connections.inc();
+            let open = Open(metrics.clone(), slot);
+            let (acceptor, sender, stop) = (acceptor.clone(), sender.clone(), stop.clone());
+            let limit = options.handshake;
+            handshakes.spawn(async move {
+                let connection = tokio::select! {
+                    connection = handshake(tcp, address, &acceptor, limit, open) => connection,
+                    () = stop.cancelled() => None,
+                };
+                if let Some(connection) = connection {
+                    // Nobody takes connections any more: we are stopping.
+                    let _ = sender.send(Ok(connection)).await;
+                }
+            });
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    loop {
+        let slot = tokio::select! {
+            slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
+            () = stop.cancelled() => return None,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return None,
+        };
+        match accepted {
+            Ok((tcp, address)) => return Some((tcp, address, slot)),
+            Err(error) => {
+                // Out of descriptors, mostly: give others the time to end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    address: SocketAddr,
+    acceptor: &TlsAcceptor,
+    limit: Duration,
+    open: Open,
+) -> Option<Connection> {
+    let failed = |reason: &str, error: &dyn std::fmt::Display| {
+        Metrics::count(&open.0.handshakes, reason);
+        tracing::debug!(%address, reason, %error, "a TLS handshake failed");
+    };
+    if let Err(error) = tcp.set_nodelay(true) {
+        failed("io", &error);
+        return None;
+    }
+    match tokio::time::timeout(limit, acceptor.accept(tcp)).await {
+        Err(error) => {
+            failed("timeout", &error);
+            None
+        }
+        Ok(Err(error)) => {
+            failed(reason(&error), &error);
+            None
+        }
+        Ok(Ok(tls)) => {
+            let identity = identity(&tls);
+            Some(Connection { tls, peer: Peer { address: Some(address), identity }, _open: open })
+        }
+    }
+}
+
+fn reason(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired)) => "certificate_expired",
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::ExpiredContext { .. })) => {
+            "certificate_expired"
+        }
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => "unknown_issuer",
+        Some(rustls::Error::InvalidCertificate(_)) => "certificate",
+        Some(rustls::Error::AlertReceived(_)) => "refused_by_peer",
+        Some(_) => "protocol",
+        None => "io",
+    }
+}
+
+/// The one URI of the peer's certificate (X.509-SVID §2: exactly one).
+fn identity(tls: &TlsStream<TcpStream>) -> Option<SpiffeId> {
+    let leaf = tls.get_ref().1.peer_certificates()?.first()?;
+    spiffe_id(leaf)
+}
+
+/// The SPIFFE identity in a certificate.
+pub(crate) fn spiffe_id(leaf: &[u8]) -> Option<SpiffeId> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let names = leaf.subject_alternative_name().ok()??;
+    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    let uri = uris.next()?;
+    if uris.next().is_some() {
+        return None;
+    }
+    uri.parse().ok()
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+}
