@@ -3,10 +3,7 @@
 use super::server::{Ask, Page, Pages};
 use crate::{drain, identity::Identity, xds::Status};
 use http::StatusCode;
-use std::{
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
 /// What being ready depends on. Listening comes first: who can ask has started.
 #[derive(Debug)]
@@ -41,7 +38,9 @@ impl Pages for Health {
             "/livez" => Page::text(StatusCode::OK, "alive"),
             "/readyz" => match self.0.missing() {
                 missing if missing.is_empty() => Page::text(StatusCode::OK, "ready"),
-                missing => Page::text(StatusCode::SERVICE_UNAVAILABLE, format_args!("not ready: {}", missing.join(", "))),
+                missing => {
+                    Page::text(StatusCode::SERVICE_UNAVAILABLE, format_args!("not ready: {}", missing.join(", ")))
+                }
             },
             _ => Page::not_found("/readyz /livez"),
         }

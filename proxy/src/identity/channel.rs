@@ -145,7 +145,9 @@ impl ControlPlane {
             Err(error) => return Err(error),
         }
         if store.is_empty() {
-            return Err(ChannelError::Roots("none is given, so nobody can be trusted (`--control-plane-roots`)".into()));
+            return Err(ChannelError::Roots(
+                "none is given, so nobody can be trusted (`--control-plane-roots`)".into(),
+            ));
         }
         Ok(store)
     }

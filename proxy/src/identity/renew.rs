@@ -136,8 +136,7 @@ impl<A: Authority, N: Fn() -> SystemTime> Renewal<A, N> {
 
     async fn keep(&self, key: PrivateKey, signed: Signed, bundle: Arc<Bundle>, received: SystemTime) {
         let Some(store) = self.store.clone() else { return };
-        let saved =
-            tokio::task::spawn_blocking(move || store.save(&key, &signed.chain, &bundle, received)).await;
+        let saved = tokio::task::spawn_blocking(move || store.save(&key, &signed.chain, &bundle, received)).await;
         if let Ok(Err(error)) = saved {
             tracing::warn!(%error, "the certificate could not be kept on disk; a restart needs the control plane");
         }

@@ -50,7 +50,13 @@ impl Store {
     ///
     /// # Errors
     /// The system's.
-    pub fn save(&self, key: &PrivateKey, chain: &[CertificateDer<'_>], bundle: &Bundle, received: SystemTime) -> io::Result<()> {
+    pub fn save(
+        &self,
+        key: &PrivateKey,
+        chain: &[CertificateDer<'_>],
+        bundle: &Bundle,
+        received: SystemTime,
+    ) -> io::Result<()> {
         let seconds = received.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         // Enough room from the start, so that growing leaves no copy of the key behind.
         let mut text = Zeroizing::new(String::with_capacity(64 * 1024));

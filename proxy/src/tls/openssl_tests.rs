@@ -55,7 +55,8 @@ async fn openssl_as_client_is_let_in_with_a_certificate_and_not_without() {
     for shown in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap().to_string();
-        let arguments = ["s_client", "-quiet", "-tls1_3", "-servername", "80.web.demo", "-alpn", "h2", "-connect", &target];
+        let arguments =
+            ["s_client", "-quiet", "-tls1_3", "-servername", "80.web.demo", "-alpn", "h2", "-connect", &target];
         let mut with = vec![("-CAfile", root.as_path())];
         if shown {
             with.extend([("-cert", cert.as_path()), ("-key", key.as_path())]);
@@ -87,7 +88,8 @@ async fn openssl_as_server_is_known_by_its_identity() {
     let root = files.write("root.pem", "CERTIFICATE", &authority.root);
     let (chain, key) = authority.issue(&Wish::of(&id("api")));
     let [cert, key] = files.identity(&chain, &key);
-    let arguments = ["s_server", "-tls1_3", "-alpn", "h2", "-Verify", "2", "-verify_return_error", "-accept", "127.0.0.1:0"];
+    let arguments =
+        ["s_server", "-tls1_3", "-alpn", "h2", "-Verify", "2", "-verify_return_error", "-accept", "127.0.0.1:0"];
     let with = [("-CAfile", root.as_path()), ("-cert", cert.as_path()), ("-key", key.as_path())];
     let Some(mut child) = openssl(&arguments, &with) else { return };
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -20,7 +20,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use weir_config::{
     model::{Kind, ResourceName, Resources},
-    xds::{self, ads::{AggregatedDiscoveryServiceClient, DeltaDiscoveryResponse, Node}},
+    xds::{
+        self,
+        ads::{AggregatedDiscoveryServiceClient, DeltaDiscoveryResponse, Node},
+    },
 };
 
 /// The largest response that is read.

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 use weir_config::{
     model::{
         Action, ApiListener, Authz, ChainMatch, Cluster, ConnectionLimits, Discovery, Domain, DownstreamTls, Endpoint,
-        Endpoints, Forward, HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget, Listener,
-        LoadBalancing, Locality, PathMatch, Protocol, RetryBudget, Route, RouteConfig, RouteMatch, RouteSource,
-        UpstreamTls, VirtualHost, WeightedCluster,
+        Endpoints, Forward, HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget,
+        Listener, LoadBalancing, Locality, PathMatch, Protocol, RetryBudget, Route, RouteConfig, RouteMatch,
+        RouteSource, UpstreamTls, VirtualHost, WeightedCluster,
     },
     xds::Item,
 };
@@ -79,18 +79,14 @@ pub(crate) fn endpoints(name: &str, port: u16) -> Item {
         workload: "demo/web-1".into(),
         mesh: true,
     };
-    let locality =
-        Locality { region: "r".into(), zone: "a".into(), priority: 0, weight: 1, endpoints: vec![endpoint] };
+    let locality = Locality { region: "r".into(), zone: "a".into(), priority: 0, weight: 1, endpoints: vec![endpoint] };
     Item::Endpoints(Arc::new(Endpoints { name: name.into(), localities: vec![locality] }))
 }
 
 pub(crate) fn inbound(cluster: &str) -> Item {
     let chain = InboundChain {
         name: "web.demo:8080".into(),
-        matches: ChainMatch {
-            server_names: vec!["8080.web.demo.svc.cluster.local".into()],
-            destination_port: None,
-        },
+        matches: ChainMatch { server_names: vec!["8080.web.demo.svc.cluster.local".into()], destination_port: None },
         tls: Some(DownstreamTls { require_client_certificate: true }),
         authz: Authz::default(),
         target: InboundTarget::Tcp { cluster: cluster.into(), idle_timeout: None },
@@ -100,4 +96,3 @@ pub(crate) fn inbound(cluster: &str) -> Item {
         chains: vec![chain],
     })))
 }
-

@@ -211,8 +211,11 @@ struct Sidecar {
 
 fn sidecar(world: &World, address: SocketAddr, state: &std::path::Path) -> Sidecar {
     let identity = Identity::new();
-    let control_plane =
-        ControlPlane { address: address.to_string(), server_name: None, roots: Some(Roots::Pem(pem(&world.authority.root))) };
+    let control_plane = ControlPlane {
+        address: address.to_string(),
+        server_name: None,
+        roots: Some(Roots::Pem(pem(&world.authority.root))),
+    };
     let metrics = Metrics::new(100);
     let token = Some(Token::Text(zeroize::Zeroizing::new(TOKEN.into())));
     let renewal = Renewal {

@@ -8,9 +8,9 @@
 //! (nothing is waited for for ever).
 
 mod interest;
-mod warm;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 pub use warm::Published;
 
@@ -122,7 +122,6 @@ impl Entry {
             Answer::Waiting | Answer::Absent => None,
         }
     }
-
 }
 
 impl Machine {
@@ -196,10 +195,26 @@ impl Machine {
             // Asked for again: if it was absent, the control plane may know better by now, and it would have told us.
             return Some(Vec::new());
         }
+        let before = self.authorities;
         if !self.add_authority(authority) {
             return None;
         }
-        Some(self.follow(now))
+        if before == self.authorities {
+            // Room was made: what another authority led to may have to go.
+            return Some(self.follow(now));
+        }
+        // Nothing else changes by a name alone, so the references need not be followed.
+        self.entries.insert(key, Entry::waiting(now));
+        if self.stream == Stream::Down {
+            return Some(Vec::new());
+        }
+        let mut requests = vec![Request {
+            type_url: xds::type_url(Kind::Listener).to_owned(),
+            resource_names_subscribe: vec![authority.to_string()],
+            ..Request::default()
+        }];
+        self.introduce(&mut requests);
+        Some(requests)
     }
 
     /// Nobody has called an authority for long.
@@ -224,7 +239,9 @@ impl Machine {
                     self.remove(kind, &name, now, &mut outcome);
                 }
             }
-            None => outcome.refused.push(("*".into(), format!("`{}` is no type that was asked for", response.type_url))),
+            None => {
+                outcome.refused.push(("*".into(), format!("`{}` is no type that was asked for", response.type_url)))
+            }
         }
         if !outcome.refused.is_empty() {
             ack.error_detail = Some(invalid_argument(refusal(&outcome.refused)));
@@ -290,7 +307,11 @@ impl Machine {
         };
         match decoded {
             Ok(item) => {
-                *entry = Entry { since: now, answer: Answer::Held { version, body: body.value.into(), item }, refused: None };
+                *entry = Entry {
+                    since: now,
+                    answer: Answer::Held { version, body: body.value.into(), item },
+                    refused: None,
+                };
                 outcome.accepted += 1;
             }
             Err(why) => {
@@ -309,7 +330,10 @@ impl Machine {
     }
 
     fn add_authority(&mut self, authority: &ResourceName) -> bool {
-        if authority.is_empty() || authority.len() > MAX_NAME || authority.contains(|c: char| c.is_whitespace() || c == '/') {
+        if authority.is_empty()
+            || authority.len() > MAX_NAME
+            || authority.contains(|c: char| c.is_whitespace() || c == '/')
+        {
             return false;
         }
         if self.authorities >= MAX_AUTHORITIES {
