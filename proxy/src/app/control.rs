@@ -1,0 +1,202 @@
+//! The control thread: certificate, configuration, pages, and the orderly end.
+
+use super::Ended;
+use crate::{
+    admin::{Admin, Command, Health, Logging, Readiness, Scrape, server::serve},
+    data, drain,
+    identity::{Identity, Remote, Renewal, Store, Wish},
+    options::Options,
+    state::{Cluster, State, Wanted},
+    telemetry::{AccessLog, Metrics},
+    xds::{self, Cache, Sink, Status},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+};
+use weir_config::{
+    model::{ResourceName, Resources, SpiffeId},
+    xds::ads::{Node, NodeLocality, text_struct},
+};
+
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The sockets of the pages.
+pub(super) struct Sockets {
+    pub(super) admin: TcpListener,
+    pub(super) metrics: TcpListener,
+    pub(super) health: TcpListener,
+}
+
+/// All that the control thread owns.
+pub(super) struct Control {
+    pub(super) id: SpiffeId,
+    pub(super) options: Options,
+    pub(super) logging: Logging,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) log: Arc<AccessLog>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) status: Arc<Status>,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) state: Arc<State>,
+    pub(super) wanted: Wanted,
+    pub(super) pages: Sockets,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) received: mpsc::Receiver<Command>,
+    pub(super) trigger: drain::Trigger,
+    pub(super) data: data::Running,
+    pub(super) tell_end: watch::Sender<Option<Ended>>,
+}
+
+impl Control {
+    /// Runs to the end of the process.
+    pub(super) fn run(self) {
+        let runtime = match runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "the control thread has no runtime");
+                self.data.stop();
+                return;
+            }
+        };
+        runtime.block_on(self.serve());
+    }
+
+    async fn serve(self) {
+        let Self { pages, log, received, trigger, data, tell_end, .. } = self;
+        let limit = self.options.drain;
+        let admin = Admin {
+            identity: self.identity.clone(),
+            status: self.status.clone(),
+            readiness: self.readiness.clone(),
+            logging: self.logging,
+            clusters: clusters(&self.state),
+            commands: self.commands,
+        };
+        serve_pages(pages.admin, admin);
+        serve_pages(pages.metrics, Scrape(self.metrics.clone()));
+        serve_pages(pages.health, Health(self.readiness));
+        let renewal = renewal(&self.options, self.id, &self.identity, &self.metrics);
+        tokio::spawn(renewal.run());
+        let client = xds::Client {
+            control_plane: self.options.control_plane.clone(),
+            identity: self.identity,
+            node: node(&self.options),
+            wanted: self.wanted,
+            sink: Applied(self.state),
+            cache: self
+                .options
+                .state_directory
+                .as_ref()
+                .map(|folder| Cache::new(folder.join("config"), self.options.node.id())),
+            status: self.status,
+            metrics: self.metrics,
+            idle: self.options.idle,
+        };
+        tokio::spawn(client.run());
+        let ended = until_end(received, trigger, limit).await;
+        data.stop();
+        log.close(LAST_LINES);
+        tracing::info!(?ended, "ended");
+        tell_end.send_replace(Some(ended));
+    }
+}
+
+/// Waits for a command, and carries it out.
+async fn until_end(mut received: mpsc::Receiver<Command>, trigger: drain::Trigger, limit: Duration) -> Ended {
+    if received.recv().await != Some(Command::Drain) {
+        return Ended::Cut;
+    }
+    tracing::info!(?limit, "draining: nothing new is taken, what is under way is finished");
+    let quit = async {
+        while let Some(command) = received.recv().await {
+            if command == Command::Quit {
+                return;
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        drained = trigger.drain(limit) => if drained { Ended::Drained } else { Ended::Cut },
+        () = quit => Ended::Cut,
+    }
+}
+
+fn serve_pages(socket: TcpListener, pages: impl crate::admin::server::Pages) {
+    match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => drop(tokio::spawn(serve(listener, Arc::new(pages)))),
+        Err(error) => tracing::error!(%error, "a page is not served"),
+    }
+}
+
+fn renewal(
+    options: &Options,
+    id: SpiffeId,
+    identity: &Arc<Identity>,
+    metrics: &Arc<Metrics>,
+) -> Renewal<Remote, fn() -> SystemTime> {
+    Renewal {
+        identity: identity.clone(),
+        authority: Remote {
+            control_plane: options.control_plane.clone(),
+            identity: identity.clone(),
+            token: options.token.clone(),
+        },
+        store: options.state_directory.as_ref().map(|folder| Store::new(folder.join("identity.pem"))),
+        wish: Wish { life: options.certificate_life, domain: options.trust_domain.clone(), id: Some(id) },
+        metrics: metrics.clone(),
+        now: SystemTime::now,
+    }
+}
+
+fn node(options: &Options) -> Node {
+    let node = &options.node;
+    Node {
+        id: node.id(),
+        cluster: node.service_account.clone(),
+        locality: Some(NodeLocality { region: node.region.clone(), zone: node.zone.clone(), sub_zone: String::new() }),
+        metadata: Some(text_struct([("weir.version", env!("CARGO_PKG_VERSION"))])),
+        ..Node::default()
+    }
+}
+
+/// Destinations and their endpoints, as they are now.
+fn clusters(state: &Arc<State>) -> Box<dyn Fn() -> Value + Send + Sync> {
+    let state = state.clone();
+    Box::new(move || {
+        let snapshot = state.load();
+        let clusters: BTreeMap<_, _> =
+            snapshot.clusters.iter().map(|(name, cluster)| (&**name, told(cluster))).collect();
+        json!({"version": snapshot.version, "clusters": clusters})
+    })
+}
+
+fn told(cluster: &Cluster) -> Value {
+    let endpoints: Vec<_> = cluster
+        .endpoints
+        .iter()
+        .map(|endpoint| json!({"address": endpoint.address, "workload": endpoint.workload, "mesh": endpoint.mesh}))
+        .collect();
+    json!({"ejected": cluster.ejected(), "endpoints": endpoints})
+}
+
+/// Where the configuration goes.
+struct Applied(Arc<State>);
+
+impl Sink for Applied {
+    fn apply(&self, resources: &Resources, absent: &BTreeSet<ResourceName>) {
+        self.0.apply(resources, absent);
+    }
+
+    fn idle(&self, idle: Duration) -> Vec<ResourceName> {
+        self.0.idle_hosts(idle)
+    }
+}
