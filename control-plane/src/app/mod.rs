@@ -1,0 +1,214 @@
+//! Wires the control plane once: store, index, certificate authority, xDS, REST API, metrics, folder; gives back the
+//! addresses that were really bound; ends in order.
+
+mod adapters;
+mod health;
+mod history;
+mod options;
+
+#[cfg(test)]
+mod tests;
+
+pub use options::{Options, Settings};
+
+use crate::{
+    api::{self, Api},
+    ca::{self, Ca, token::Tokens},
+    fleet::Fleet,
+    folder::Folder,
+    index,
+    metrics::Metrics,
+    serve,
+    store::{self, Embedded, Memory, Store},
+    xds,
+};
+use adapters::{FleetPort, IdentityPort, StoreVault};
+use health::Health;
+use history::{History, Recorded};
+use prometheus::Registry;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Why a control plane does not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The options do not fit together.
+    #[error("{0}")]
+    Options(String),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The certificate authority cannot be opened.
+    #[error("the certificate authority cannot start: {0}")]
+    Ca(#[from] ca::Error),
+    /// A port cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+    /// The xDS port cannot be served.
+    #[error(transparent)]
+    Xds(#[from] xds::server::Error),
+    /// A metric was registered twice.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Where a control plane really listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// REST API.
+    pub api: SocketAddr,
+    /// xDS and certificates.
+    pub xds: SocketAddr,
+    /// `/metrics`, `/healthz`, `/readyz`, `/livez`.
+    pub metrics: SocketAddr,
+}
+
+/// The control plane.
+pub struct App;
+
+impl App {
+    /// Opens the store, binds every port, and serves.
+    ///
+    /// # Errors
+    /// Says what is in the way, and what to do about it. Then nothing is left running.
+    pub async fn start(options: Options) -> Result<Running, Error> {
+        options.check().map_err(Error::Options)?;
+        let sockets = Sockets::bind(&options).await?;
+        let addresses = sockets.addresses()?;
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry)?;
+        let fleet = Fleet::new(metrics.clone());
+        let history = Arc::new(History::default());
+
+        let kept = open_store(&options).await?;
+        history.start(&kept.snapshot(), &fleet);
+        let store: Arc<dyn Store> = Arc::new(Recorded::new(kept, history.clone(), fleet.clone()));
+        let vault = StoreVault(store.clone());
+        let ca = Ca::open(options.ca.clone(), &vault, SystemTime::now())?;
+        let tokens = Arc::new(Tokens::open(&vault)?);
+
+        let running = Running {
+            addresses,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            drain: options.drain,
+            store: store.clone(),
+            ca: ca.clone(),
+        };
+        let follower = options.folder.clone().map(|path| Folder::new(path, store.clone()));
+        let report = follower.as_ref().map(Folder::report);
+        if let Some(follower) = follower {
+            running.follow_folder(follower).await;
+        }
+        let (world, follow) = index::follow(store.watch());
+        running.tasks.spawn(follow);
+
+        let identity = Arc::new(IdentityPort { tokens: tokens.clone(), ca: ca.clone(), world: world.clone() });
+        let api = Api {
+            store,
+            fleet: Arc::new(FleetPort { fleet: fleet.clone(), history }),
+            identity,
+            world: world.clone(),
+            xds_address: options.advertised(addresses.xds).into(),
+            admin_token: options.admin_token.as_deref().map(Into::into),
+        };
+        let health = Health::new(&registry, world.clone(), report, running.stop.clone())?;
+        running.serve(sockets.metrics, health.router(registry));
+        running.serve(sockets.api, api::router(api));
+        let parts = xds::server::Parts { worlds: world, ca, tokens, fleet, metrics };
+        xds::server::start(sockets.xds, parts, &options.xds_options(), &running.tasks, &running.stop)?;
+        tracing::info!(api = %addresses.api, xds = %addresses.xds, metrics = %addresses.metrics, "the control plane is up");
+        Ok(running)
+    }
+}
+
+/// A control plane that runs. Dropping it stops it at once.
+pub struct Running {
+    addresses: Addresses,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    drain: Duration,
+    store: Arc<dyn Store>,
+    ca: Arc<Ca>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Its documents.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Reads an issuing certificate that was given as files again.
+    ///
+    /// # Errors
+    /// It is not usable; then everything stays as it was.
+    pub fn reload(&self, now: SystemTime) -> Result<bool, ca::Error> {
+        self.ca.reload(now)
+    }
+
+    /// Takes no more connections, lets requests and streams under way end for a while, and returns when all is over.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(self.drain, self.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "some connections did not end in time");
+        }
+    }
+
+    /// The folder's documents are there before the first sidecar asks.
+    async fn follow_folder(&self, mut folder: Folder) {
+        let synced = tokio::task::spawn_blocking(move || {
+            folder.sync();
+            folder
+        });
+        if let Ok(folder) = synced.await {
+            self.tasks.spawn(folder.run(self.stop.clone()));
+        }
+    }
+
+    fn serve(&self, listener: tokio::net::TcpListener, router: axum::Router) {
+        self.tasks.spawn(serve::serve(listener, router, self.tasks.clone(), self.stop.clone()));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Sockets {
+    api: tokio::net::TcpListener,
+    xds: tokio::net::TcpListener,
+    metrics: tokio::net::TcpListener,
+}
+
+impl Sockets {
+    async fn bind(options: &Options) -> io::Result<Self> {
+        Ok(Self {
+            api: serve::bind("the REST API", "--api", options.api).await?,
+            xds: serve::bind("xDS", "--xds", options.xds).await?,
+            metrics: serve::bind("metrics", "--metrics", options.metrics).await?,
+        })
+    }
+
+    fn addresses(&self) -> io::Result<Addresses> {
+        Ok(Addresses { api: self.api.local_addr()?, xds: self.xds.local_addr()?, metrics: self.metrics.local_addr()? })
+    }
+}
+
+async fn open_store(options: &Options) -> Result<Arc<dyn Store>, Error> {
+    let Some(folder) = options.data.clone() else { return Ok(Arc::new(Memory::default())) };
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder)).await;
+    Ok(Arc::new(opened.map_err(io::Error::other)??))
+}
