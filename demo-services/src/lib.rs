@@ -10,11 +10,14 @@
 //! - `stage`: all processes of a run; `board`: the page; `scenarios`: the failures one after the other, with a report.
 
 pub mod app;
+pub mod board;
 pub mod cli;
 pub mod fault;
 pub mod peers;
 pub mod platform;
 pub mod proto;
+pub mod scenarios;
 pub mod services;
+pub mod stage;
 pub mod stats;
 pub mod viewers;

@@ -1,5 +1,7 @@
 //! The command line of `weir-demo`: a room for each verb.
 
+mod run;
+mod scenarios;
 mod service;
 mod viewers;
 
@@ -15,11 +17,17 @@ use tokio_util::sync::CancellationToken;
 #[command(name = "weir-demo", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::Run,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// All of it on this machine, with a page; the same as no command.
+    Run(Box<run::Run>),
+    /// Each failure with the mesh and without; writes who was hurt, and fails when a promise does not hold.
+    Scenarios(scenarios::Scenarios),
     /// One instance of one service.
     Service(service::Service),
     /// The viewers only; prints what they felt.
@@ -33,8 +41,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Service(verb) => small(verb.run()),
-        Command::Viewers(verb) => small(verb.run()),
+        None => large(cli.run.run()),
+        Some(Command::Run(verb)) => large(verb.run()),
+        Some(Command::Scenarios(verb)) => large(verb.run()),
+        Some(Command::Service(verb)) => small(verb.run()),
+        Some(Command::Viewers(verb)) => small(verb.run()),
     };
     match result {
         Ok(code) => code,
@@ -70,6 +81,11 @@ impl PeersArgs {
 /// A runtime of one thread: many of these processes share a small machine.
 fn small(verb: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(verb)
+}
+
+/// A runtime for the control plane and the page.
+fn large(verb: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(verb)
 }
 
 /// A token that is cancelled by the first SIGINT or SIGTERM.

@@ -28,7 +28,8 @@ impl Admin {
 
     pub(super) async fn get<T: DeserializeOwned>(&self, at: SocketAddr, path: &str) -> Result<T, Error> {
         let body = self.exchange(at, Request::get(format!("http://{at}{path}")).body(Full::default())).await?;
-        serde_json::from_slice(&body).map_err(|e| Error::Admin(format!("http://{at}{path} said what cannot be read: {e}")))
+        serde_json::from_slice(&body)
+            .map_err(|e| Error::Admin(format!("http://{at}{path} said what cannot be read: {e}")))
     }
 
     pub(super) async fn post<T: Serialize + Sync>(&self, at: SocketAddr, path: &str, body: &T) -> Result<(), Error> {

@@ -72,7 +72,7 @@ impl Stage {
         let mut up = up::Options::new(plan.documents);
         up.sidecars = options.mesh;
         up.proxy_program = options.proxy_program;
-        up.logs = logs::Options { quiet: true, folder: options.logs };
+        up.logs = logs::Options { quiet: true, folder: options.logs, ..logs::Options::default() };
         up.restart = up::Restart::OnFailure;
         up.grace = Duration::from_secs(3);
         let running = up::Mesh::start(up).await?;
