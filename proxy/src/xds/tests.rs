@@ -12,7 +12,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use parking_lot::Mutex;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -101,7 +101,7 @@ impl AggregatedDiscoveryService for Plane {
         tokio::spawn(async move {
             let mut next = Some(Ok(first));
             while let Some(Ok(request)) = next {
-                for response in world.answer(request) {
+                if let Some(response) = world.answer(request) {
                     let _ = send.send(Ok(response)).await;
                 }
                 next = requests.next().await;
@@ -251,7 +251,7 @@ fn world() -> Arc<World> {
     let bundle = TrustBundle {
         name: "ROOTCA".into(),
         trust_domain: DOMAIN.parse().unwrap(),
-        roots: vec![CertificateDer::to_vec(&authority.root)],
+        roots: vec![authority.root.as_ref().to_vec()],
     };
     let items = [
         Item::Secret(Arc::new(bundle)),
