@@ -82,7 +82,7 @@ impl Mesh {
         self.control_plane = Some(process);
         let api = self.api;
         eventually("the control plane answers", 30, || async move {
-            get(api, "api", "/api/v1/version").await.ok().filter(|a| a.status() == StatusCode::OK)
+            get(api, "localhost", "/api/v1/version").await.ok().filter(|a| a.status() == StatusCode::OK)
         })
         .await;
     }
@@ -106,7 +106,7 @@ impl Mesh {
 
     /// A page of the API.
     pub async fn page(&self, path: &str) -> Value {
-        let answer = get(self.api, "api", path).await.expect("the control plane");
+        let answer = get(self.api, "localhost", path).await.expect("the control plane");
         assert_eq!(answer.status(), StatusCode::OK, "{path}: {}", String::from_utf8_lossy(answer.body()));
         serde_json::from_slice(answer.body()).expect("JSON")
     }
@@ -221,7 +221,7 @@ fn body(method: Method, path: &str, kind: &str, body: impl Into<String>) -> Requ
     Request::builder()
         .method(method)
         .uri(path)
-        .header("host", "api")
+        .header("host", "localhost")
         .header("content-type", kind)
         .body(Full::new(Bytes::from(body.into())))
         .expect("a request")

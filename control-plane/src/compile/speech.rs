@@ -9,8 +9,8 @@ use weir_config::{
 /// What is spoken to the endpoints.
 pub(super) fn protocol(app: AppProtocol) -> Protocol {
     match app {
-        // An application said to speak HTTP may speak HTTP/2 too; what its client speaks is what it was written for.
-        AppProtocol::Http => Protocol::UseDownstream,
+        // An application said to speak HTTP speaks HTTP/1.1; few speak HTTP/2 without being told, and those say h2c or grpc.
+        AppProtocol::Http => Protocol::Http1,
         AppProtocol::H2c | AppProtocol::Grpc => Protocol::Http2,
         AppProtocol::Tcp => Protocol::Tcp,
     }

@@ -98,7 +98,7 @@ async fn strangers_are_refused_and_it_is_said_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_identity_than_the_policy_allows_is_refused_by_name() {
-    let policy = "---\napiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: only-admin}\nspec:\n  targetRefs: [{kind: Service, name: server}]\n  action: Allow\n  rules:\n  - from: {serviceAccounts: [admin]}\n";
+    let policy = "---\napiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: only-admin}\nspec:\n  targetRefs: [{kind: Service, name: server}]\n  action: Allow\n  rules:\n  - from: [{serviceAccounts: [admin]}]\n";
     let pair = pair("http", policy).await;
     let answer = get(pair.client.outbound, "server:8080", "/").await.unwrap();
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);

@@ -27,10 +27,10 @@ fn without_a_policy_the_defaults_are_safe() {
 #[test]
 fn the_protocol_is_the_ports() {
     for (name, protocol) in [
-        (WEB, Protocol::UseDownstream),
+        (WEB, Protocol::Http1),
         ("web.demo.svc.cluster.local:9000", Protocol::Http2),
         ("web.demo.svc.cluster.local:5432", Protocol::Tcp),
-        ("inbound:8080", Protocol::UseDownstream),
+        ("inbound:8080", Protocol::Http1),
         ("inbound:9090", Protocol::Http2),
         ("inbound:5432", Protocol::Tcp),
     ] {
