@@ -1,6 +1,6 @@
 //! The client's end of the REST API, for the command line and `up`: one request, one connection, plain errors.
 
-use crate::{api::types::Problem, cli::Failure};
+use crate::{api::types::Problem, failure::Failure};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};

@@ -14,7 +14,7 @@
 //!    What did not change is shared with the world before.
 //! 7. [`xds`] wakes each stream. For the names that its proxy asked for, it compiles resources ([`compile`], pure) and
 //!    compares them with what was sent, by content.
-//! 8. `xds::machine` decides what goes out, in an order in which nothing is taken away before its successor is there.
+//! 8. [`machine`] decides what goes out, in an order in which nothing is taken away before its successor is there.
 //! 9. `weir_config::xds` writes Envoy's protobufs; the stream carries them over mutual TLS with identities of [`ca`].
 //! 10. The proxy takes each resource, or refuses it by name and says why; it keeps the last good one.
 //! 11. [`fleet`] notes who has applied the change, who has refused it, and after how long.
@@ -29,9 +29,11 @@ pub mod cli;
 pub mod client;
 pub mod compile;
 mod duration;
+mod failure;
 pub mod fleet;
 pub mod folder;
 pub mod index;
+pub mod machine;
 pub mod metrics;
 mod serve;
 pub mod store;

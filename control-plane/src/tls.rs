@@ -4,8 +4,9 @@
 mod accept;
 mod certificate;
 
+pub use crate::ca::Peer;
+pub use accept::Connection;
 pub(crate) use accept::spiffe_id;
-pub use accept::{Connection, Peer};
 
 use crate::{ca::Ca, metrics::Metrics};
 use certificate::{ClientVerifier, Own};

@@ -5,12 +5,14 @@
 //! store, or is given as files; it never leaves this process.
 
 mod error;
+mod peer;
 mod root;
 pub mod service;
 mod sign;
 pub mod token;
 
 pub use error::{Error, ErrorKind};
+pub use peer::Peer;
 pub use root::Source;
 pub use sign::Issued;
 

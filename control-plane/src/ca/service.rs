@@ -1,10 +1,10 @@
 //! `CreateCertificate` (Istio's API): who asks proves its identity with a join token, or with the certificate it has.
 
 use super::{
-    Ca, Error, ErrorKind,
+    Ca, Error, ErrorKind, Peer,
     token::{Grant, Tokens},
 };
-use crate::{index::World, metrics::Metrics, tls::Peer};
+use crate::{index::World, metrics::Metrics};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

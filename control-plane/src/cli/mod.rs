@@ -7,7 +7,6 @@ mod apply;
 mod completion;
 mod delete;
 mod demo;
-mod failure;
 mod get;
 mod input;
 mod output;
@@ -20,9 +19,9 @@ mod version;
 #[cfg(test)]
 mod tests;
 
-pub use failure::Failure;
+pub use crate::failure::Failure;
 
-use crate::client::Client;
+use crate::{client::Client, failure};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::Format;
 use std::{ffi::OsString, io::Write, process::ExitCode};

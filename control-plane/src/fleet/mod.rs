@@ -13,8 +13,8 @@ pub use change::ChangeStatus;
 pub use proxy::{LastRefusal, ProxyStatus, Who};
 
 use crate::{
+    machine::{Refusal, Standing},
     metrics::Metrics,
-    xds::machine::{Refusal, Standing},
 };
 use change::Changes;
 use indexmap::IndexMap;

@@ -1,6 +1,6 @@
 //! One proxy as the control plane sees it.
 
-use crate::xds::machine::Standing;
+use crate::machine::Standing;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::SystemTime};
 use weir_config::model::Kind;
 

@@ -1,7 +1,7 @@
 //! Accepting: connections bounded, handshakes bounded in time and done beside each other, and who the peer is.
 
 use super::Options;
-use crate::metrics::Metrics;
+use crate::{ca::Peer, metrics::Metrics};
 use rustls::ServerConfig;
 use std::{
     io,
@@ -22,15 +22,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::server::Connected;
 use weir_config::model::SpiffeId;
 use x509_parser::extensions::GeneralName;
-
-/// Who is at the other end of a connection; among a request's extensions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Where from.
-    pub address: Option<SocketAddr>,
-    /// What its certificate proves; `None`: it showed none, or one that is no SPIFFE identity.
-    pub identity: Option<SpiffeId>,
-}
 
 /// A connection after its handshake.
 #[derive(Debug)]

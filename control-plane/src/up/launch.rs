@@ -9,8 +9,8 @@ use super::{
 use crate::{
     api::types::{Applied, ProblemIssue, Token, TokenRequest, Trust, Version},
     app,
-    cli::Failure,
     client::{Body, Client},
+    failure::Failure,
 };
 use http::Method;
 use std::{

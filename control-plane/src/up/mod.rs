@@ -18,7 +18,7 @@ pub use plan::{Placed, SidecarPorts};
 pub use ports::Ports;
 pub use process::{Restart, Role, State, View};
 
-use crate::{app, cli::Failure, client::Client};
+use crate::{app, client::Client, failure::Failure};
 use guardian::Guardian;
 use logs::Logs;
 use process::Process;

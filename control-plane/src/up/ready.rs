@@ -1,7 +1,7 @@
 //! Waiting until children answer, with a message that names who does not.
 
 use super::process::{Process, State};
-use crate::cli::Failure;
+use crate::failure::Failure;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -34,14 +34,15 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["up"],
     &["app"],
     &["client", "folder", "serve"],
+    &["failure"],
     &["api"],
     &["xds"],
-    &["fleet"],
-    &["ca"],
+    &["fleet", "tls"],
+    &["machine", "ca"],
     &["compile"],
     &["index"],
     &["store"],
-    &["tls", "metrics", "duration", "failure"],
+    &["metrics", "duration"],
 ];
 
 const CONFIG: &[&[&str]] = &[&["bootstrap", "resources", "xds"], &["model"]];
