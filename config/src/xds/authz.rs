@@ -369,7 +369,7 @@ fn read_principals(out: &mut Report, at: &At<'_>, sent: Vec<Principal>) -> Optio
                 list.push(match principal_name {
                     None => PrincipalMatch::Authenticated,
                     Some(m) => PrincipalMatch::Id(matcher::read_string(out, &at.field("authenticated"), m)?),
-                })
+                });
             }
             _ => {
                 out.refuse(at, "has an identifier that is not supported");

@@ -31,7 +31,7 @@ impl House {
 }
 
 async fn weir(address: &str, arguments: &[&str]) -> Result<String, Failure> {
-    let all = ["weir", "--address", address].iter().chain(arguments);
+    let all = [&["weir", "--address", address], arguments].concat();
     let parsed = parse(all).unwrap_or_else(|e| panic!("{e}"));
     let mut out = Vec::new();
     run(parsed, &mut out).await?;

@@ -44,8 +44,8 @@ impl Own {
     }
 
     /// Renews after two thirds of each certificate's life, and at once when the roots change.
-    pub(super) fn renew(self: Arc<Self>, ca: Arc<Ca>, stop: CancellationToken) -> impl Future<Output = ()> + Send {
-        async move {
+    pub(super) async fn renew(self: Arc<Self>, ca: Arc<Ca>, stop: CancellationToken) {
+        {
             let mut roots = ca.roots();
             let mut failed = false;
             loop {

@@ -95,10 +95,11 @@ mod tests {
             }),
         };
         let folder = tempfile::tempdir().unwrap();
+        let trust_domain = TrustDomain::default();
         let to = || ControlPlane {
             address: "127.0.0.1:7",
             roots: "-----BEGIN CERTIFICATE-----\n",
-            trust_domain: &TrustDomain::default(),
+            trust_domain: &trust_domain,
             token: "t".into(),
         };
         let template = bootstrap::Proxy { workers: Some(1), ..bootstrap::Proxy::default() };

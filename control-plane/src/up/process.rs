@@ -422,7 +422,7 @@ impl Supervisor {
 }
 
 enum Wait {
-    Again(Live),
+    Again(Box<Live>),
     Stopped,
     Finish,
 }

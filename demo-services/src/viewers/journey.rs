@@ -69,7 +69,7 @@ impl Viewer {
         // A person clicks some time after the page has come: that click is when the next request is meant to start.
         self.home(Instant::now() + THINK, &user).await;
         let subscribes = async {
-            if self.seed % SUBSCRIBERS == 0 {
+            if self.seed.is_multiple_of(SUBSCRIBERS) {
                 self.subscribe(Instant::now() + THINK, &user).await;
             }
         };

@@ -122,7 +122,7 @@ async fn until_end(mut received: mpsc::Receiver<Command>, trigger: drain::Trigge
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         drained = trigger.drain(limit) => if drained { Ended::Drained } else { Ended::Cut },

@@ -110,7 +110,7 @@ impl Replay {
     /// Another reading from the start; `None` when it was not all remembered.
     pub fn again(&self) -> Option<Self> {
         let spoilt = self.shared.lock().spoilt;
-        (!spoilt).then(|| Self { shared: self.shared.clone(), next: 0, length: self.length.clone() })
+        (!spoilt).then(|| Self { shared: self.shared.clone(), next: 0, length: self.length })
     }
 
     /// Lets go of what was remembered: there will be no further try.
@@ -162,6 +162,6 @@ impl Replay {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        if self.next == 0 { self.length.clone() } else { SizeHint::default() }
+        if self.next == 0 { self.length } else { SizeHint::default() }
     }
 }

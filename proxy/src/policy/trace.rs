@@ -10,7 +10,7 @@ use crate::{
         trace::{TraceContext, request_id},
     },
 };
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 /// Ties hops together.
 pub struct Trace<N>(pub N);
@@ -40,8 +40,7 @@ impl<N: Stage<Request, Failure = Error>> Stage<Request> for Trace<N> {
         }
         request.record.with(|facts| {
             if facts.in_words {
-                let text = |value: Option<&HeaderValue>| value.and_then(|v| v.to_str().ok()).map(Into::into);
-                facts.told.request_id = text(headers.get(&X_REQUEST_ID));
+                facts.told.request_id = headers.get(&X_REQUEST_ID).and_then(|v| v.to_str().ok()).map(Into::into);
                 facts.told.trace_id = Some(context.trace_id().into());
                 facts.told.span_id = Some(context.span_id().into());
             }

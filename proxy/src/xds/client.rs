@@ -255,10 +255,10 @@ impl<S: Sink> Client<S> {
 }
 
 fn send(outbox: &mpsc::Sender<Request>, requests: Vec<Request>) -> Result<(), String> {
-    requests
-        .into_iter()
-        .try_for_each(|request| outbox.try_send(request))
-        .map_err(|_| "the control plane does not read what is sent to it".to_owned())
+    for request in requests {
+        outbox.try_send(request).map_err(|_| "the control plane does not read what is sent to it".to_owned())?;
+    }
+    Ok(())
 }
 
 async fn sleep_until(when: Option<Instant>) {

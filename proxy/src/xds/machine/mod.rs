@@ -240,7 +240,7 @@ impl Machine {
                 }
             }
             None => {
-                outcome.refused.push(("*".into(), format!("`{}` is no type that was asked for", response.type_url)))
+                outcome.refused.push(("*".into(), format!("`{}` is no type that was asked for", response.type_url)));
             }
         }
         if !outcome.refused.is_empty() {
