@@ -282,7 +282,7 @@ impl Supervisor {
                         continue;
                     }
                     match self.back_off(last, &mut backoff).await {
-                        Wait::Again(next) => live = Some(next),
+                        Wait::Again(next) => live = Some(*next),
                         Wait::Stopped => {}
                         Wait::Finish => return,
                     }
@@ -361,7 +361,7 @@ impl Supervisor {
             match self.spawn() {
                 Ok(live) => {
                     asked.map(|d| d.send(Ok(())));
-                    return Wait::Again(live);
+                    return Wait::Again(Box::new(live));
                 }
                 Err(e) => {
                     last = format!("cannot be started: {e}");

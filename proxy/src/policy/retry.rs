@@ -59,10 +59,13 @@ impl<N: Stage<Attempt, Failure = AttemptFailed>> Retry<N> {
             None => self.next.call(attempt).await,
             Some(limit) => {
                 let record = attempt.record.clone();
-                tokio::time::timeout(limit, self.next.call(attempt)).await.unwrap_or_else(|_| {
-                    let slot = record.with(|r| r.slot);
-                    Err(AttemptFailed { error: Error::new(Kind::PerTryTimeout), message: None, slot })
-                })
+                match tokio::time::timeout(limit, self.next.call(attempt)).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        let slot = record.with(|r| r.slot);
+                        Err(AttemptFailed { error: Error::new(Kind::PerTryTimeout), message: None, slot })
+                    }
+                }
             }
         }
     }

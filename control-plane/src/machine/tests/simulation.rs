@@ -316,7 +316,7 @@ impl Simulation {
             wire: VecDeque::new(),
             trace: vec![format!("{protocol:?} {style:?} seed {seed}")],
             refusing: true,
-            reconnects: seed % 2 == 0,
+            reconnects: seed.is_multiple_of(2),
         }
     }
 
