@@ -6,6 +6,7 @@ mod cluster;
 mod demand;
 mod inbound;
 mod routes;
+mod tell;
 
 pub use cluster::{Call, Chosen, Cluster, Endpoint};
 pub use demand::{Demand, Wanted};
@@ -85,8 +86,15 @@ impl State {
     /// An empty state; nothing is configured yet. The second value is the other end of [`Demand`].
     pub fn new(parts: Parts) -> (Arc<Self>, Wanted) {
         let (demand, wanted) = Demand::new();
-        let state = Self { current: ArcSwap::default(), changed: watch::Sender::new(0), demand, parts };
-        (Arc::new(state), wanted)
+        let metrics = parts.metrics.clone();
+        let state = Arc::new(Self { current: ArcSwap::default(), changed: watch::Sender::new(0), demand, parts });
+        let told = Arc::downgrade(&state);
+        metrics.add_source(move |out| {
+            if let Some(state) = told.upgrade() {
+                state.tell(out);
+            }
+        });
+        (state, wanted)
     }
 
     /// The present configuration.

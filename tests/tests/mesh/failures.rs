@@ -49,6 +49,8 @@ async fn one_failing_instance_is_taken_out() {
     assert_eq!(replicas.servers[0].0.requests(), before, "an ejected instance gets nothing");
     let metrics = replicas.client.metrics().await;
     assert!(metrics.contains("weir_breaker_transitions_total"), "{metrics}");
+    let out = r#"weir_endpoints{destination="server.default.svc.cluster.local:8080",state="ejected"} 1"#;
+    assert!(metrics.contains(out), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
