@@ -43,8 +43,10 @@ fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok().filter(|t| t.ends_with('\n'))
 }
 
+/// A process that has ended and that nobody has asked about is not alive.
 fn alive(pid: i32) -> bool {
-    kill(Pid::from_raw(pid), None).is_ok()
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn start(folder: &Path, more: &[&str]) -> Child {

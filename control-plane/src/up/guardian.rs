@@ -22,7 +22,7 @@ while read -r what group; do
     end) groups="${groups%% $group *} ${groups#* $group }" ;;
   esac
 done
-for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 [ -n "$1" ] && rm -rf -- "$1"
 exit 0
 "#;
