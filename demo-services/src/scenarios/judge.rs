@@ -68,6 +68,10 @@ pub struct Outcome {
     pub broken: Vec<String>,
     /// Who was hurt: `login 0.0 %, …`.
     pub hurt: Vec<String>,
+    /// The share (0 to 1) of the machine that other programs took meanwhile.
+    pub others: f64,
+    /// Which try this is; there is another one only when a promise broke while others took much of the machine.
+    pub tries: u32,
 }
 
 impl Outcome {
@@ -81,6 +85,8 @@ impl Outcome {
             hurt: hurt(&felt),
             felt,
             billing,
+            others: 0.0,
+            tries: 1,
         }
     }
 }

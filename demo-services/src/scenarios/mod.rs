@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod judge;
+mod machine;
 mod report;
 
 pub use catalogue::{Action, Scenario, all};
@@ -13,6 +14,7 @@ use crate::{
     stats::{Window, unix_seconds},
     viewers::{self, Report},
 };
+use machine::Ticks;
 use serde::Serialize;
 use std::{
     io,
@@ -20,6 +22,10 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
+
+/// The share of the machine that other programs may take before a broken promise is doubted, and how often it is.
+const BUSY: f64 = 0.2;
+const TRIES: u32 = 3;
 
 /// How a run of scenarios is set up.
 #[derive(Debug, Clone)]
@@ -113,11 +119,27 @@ async fn play_all(
     // The first viewers find cold connections; nobody is judged by them.
     tokio::time::sleep(options.settle.max(Duration::from_secs(3))).await;
     for scenario in scenarios {
-        let outcome = play(stage, scenario, options).await?;
+        let outcome = play_fairly(stage, scenario, options).await?;
         println!("{}", report::line(&outcome));
         results.outcomes.push(outcome);
     }
     Ok(())
+}
+
+/// A promise that is broken while other programs take much of the machine is tried again, and the last try counts.
+async fn play_fairly(stage: &Stage, scenario: &Scenario, options: &Options) -> Result<Outcome, stage::Error> {
+    let mut tries = 0;
+    loop {
+        let before = Ticks::now();
+        let mut outcome = play(stage, scenario, options).await?;
+        outcome.others = Ticks::now().others_since(before);
+        tries += 1;
+        outcome.tries = tries;
+        if outcome.broken.is_empty() || !stage.mesh() || outcome.others < BUSY || tries == TRIES {
+            return Ok(outcome);
+        }
+        println!("     again, since other programs took {:.0} % of the machine: {}", outcome.others * 100.0, report::line(&outcome));
+    }
 }
 
 async fn play(stage: &Stage, scenario: &Scenario, options: &Options) -> Result<Outcome, stage::Error> {

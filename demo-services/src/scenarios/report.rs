@@ -109,7 +109,8 @@ fn charges(r: &Results, names: &[&str]) -> String {
 fn verdict(r: &Results) -> String {
     let mut text = String::from("\n## Verdict\n\n");
     for o in r.failures() {
-        let _ = writeln!(text, "- {}: {}", o.what, o.broken.join(", "));
+        let others = o.others * 100.0;
+        let _ = writeln!(text, "- {}: {} (other programs took {others:.0} % of the machine)", o.what, o.broken.join(", "));
     }
     if r.failures().next().is_none() {
         text.push_str("With the mesh, every promise held: playback ≥ 99.9 %, home ≥ 99.9 % with p99 ≤ 800 ms, no double charge, amplification of billing ≤ 1.2.\n");
