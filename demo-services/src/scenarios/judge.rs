@@ -28,26 +28,26 @@ pub struct Billing {
     pub double_charges: u64,
     /// Requests that `web` sent.
     pub sent: u64,
-    /// Requests that reached billing.
-    pub reached: u64,
+    /// Requests that reached billing; `None` when it was killed, and forgot them.
+    pub reached: Option<u64>,
 }
 
 impl Billing {
     /// From the ledger before and after, what reached billing, and what callers sent.
-    pub fn new(before: &Ledger, after: &Ledger, reached: &Window, sent: &Window) -> Self {
+    pub fn new(before: &Ledger, after: &Ledger, reached: Option<&Window>, sent: &Window) -> Self {
         Self {
             charges: after.charges.saturating_sub(before.charges),
             // Counts begin anew with a killed process; charges and doubles are read from its journal.
             replays: after.replays.saturating_sub(before.replays),
             double_charges: after.double_charges.saturating_sub(before.double_charges),
             sent: sent.of("call:billing").total(),
-            reached: reached.of("served").total(),
+            reached: reached.map(|w| w.of("served").total()),
         }
     }
 
     /// Requests that reached billing for each one that was sent; 1 when none was.
-    pub fn amplification(&self) -> f64 {
-        if self.sent == 0 { 1.0 } else { self.reached as f64 / self.sent as f64 }
+    pub fn amplification(&self) -> Option<f64> {
+        self.reached.map(|reached| if self.sent == 0 { 1.0 } else { reached as f64 / self.sent as f64 })
     }
 }
 
@@ -110,10 +110,8 @@ fn broken(scenario: &Scenario, felt: &Report, billing: &Billing) -> Vec<String> 
     let p99 = felt.of("home").p99_ms;
     must(p99 <= HOME_DEADLINE.as_secs_f64() * 1e3, format!("home p99 {p99:.0} ms"));
     must(billing.double_charges == 0, format!("{} double charges", billing.double_charges));
-    // A killed billing forgets what reached it before.
-    let counts = scenario.judges_billing && scenario.action != super::Action::Kill;
-    let amplification = billing.amplification();
-    must(!counts || amplification <= AMPLIFICATION, format!("amplification {amplification:.2}"));
+    let amplification = billing.amplification().filter(|_| scenario.judges_billing).unwrap_or(1.0);
+    must(amplification <= AMPLIFICATION, format!("amplification {amplification:.2}"));
     broken
 }
 
@@ -173,9 +171,10 @@ mod tests {
     fn charges_are_judged_where_billing_fails() {
         let doubled = Billing { double_charges: 1, ..Billing::default() };
         assert_eq!(broken(&scenario("nothing"), &felt(30, 0), &doubled), ["1 double charges"]);
-        let amplified = Billing { sent: 10, reached: 13, ..Billing::default() };
+        let amplified = Billing { sent: 10, reached: Some(13), ..Billing::default() };
         assert_eq!(broken(&scenario("billing-bursts"), &felt(30, 0), &amplified), ["amplification 1.30"]);
-        assert!(broken(&scenario("billing-dead"), &felt(30, 0), &amplified).is_empty());
+        let forgotten = Billing { reached: None, ..amplified };
+        assert!(broken(&scenario("billing-dead"), &felt(30, 0), &forgotten).is_empty());
         assert!(broken(&scenario("nothing"), &felt(30, 0), &amplified).is_empty());
     }
 }

@@ -138,7 +138,11 @@ async fn play_fairly(stage: &Stage, scenario: &Scenario, options: &Options) -> R
         if outcome.broken.is_empty() || !stage.mesh() || outcome.others < BUSY || tries == TRIES {
             return Ok(outcome);
         }
-        println!("     again, since other programs took {:.0} % of the machine: {}", outcome.others * 100.0, report::line(&outcome));
+        println!(
+            "     again, since other programs took {:.0} % of the machine: {}",
+            outcome.others * 100.0,
+            report::line(&outcome)
+        );
     }
 }
 
@@ -156,9 +160,11 @@ async fn play(stage: &Stage, scenario: &Scenario, options: &Options) -> Result<O
     healed?;
     let felt = Report::new(&stage.felt(from, to).await?);
     let charged = stage.ledger().await?;
-    let reached: Window = stage.served("billing-1", from, to + 1).await.unwrap_or_default();
+    let killed = scenario.action == Action::Kill && scenario.service == "billing";
+    let reached: Option<Window> = if killed { None } else { stage.served("billing-1", from, to + 1).await.ok() };
     let asked = stage.calls(from, to + 1).await;
-    Ok(Outcome::new(scenario, stage.mesh(), felt, judge::Billing::new(&charged_before, &charged, &reached, &asked)))
+    let billing = judge::Billing::new(&charged_before, &charged, reached.as_ref(), &asked);
+    Ok(Outcome::new(scenario, stage.mesh(), felt, billing))
 }
 
 async fn act(stage: &Stage, scenario: &Scenario, hold: Duration) -> Result<(), stage::Error> {

@@ -92,13 +92,13 @@ fn charges(r: &Results, names: &[&str]) -> String {
             let b = &o.billing;
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {:.2} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} |",
                 o.what,
                 if o.mesh { "mesh" } else { "without" },
                 b.charges,
                 b.replays,
                 b.double_charges,
-                b.amplification(),
+                b.amplification().map_or("–".into(), |a| format!("{a:.2}")),
                 o.felt.subscriptions_lost
             );
         }
@@ -110,7 +110,8 @@ fn verdict(r: &Results) -> String {
     let mut text = String::from("\n## Verdict\n\n");
     for o in r.failures() {
         let others = o.others * 100.0;
-        let _ = writeln!(text, "- {}: {} (other programs took {others:.0} % of the machine)", o.what, o.broken.join(", "));
+        let _ =
+            writeln!(text, "- {}: {} (other programs took {others:.0} % of the machine)", o.what, o.broken.join(", "));
     }
     if r.failures().next().is_none() {
         text.push_str("With the mesh, every promise held: playback ≥ 99.9 %, home ≥ 99.9 % with p99 ≤ 800 ms, no double charge, amplification of billing ≤ 1.2.\n");
