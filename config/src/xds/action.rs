@@ -229,7 +229,21 @@ fn read_substitute(out: &mut Report, at: &At<'_>, sent: pb::matcher::RegexMatchA
     {
         return Some(PathRewrite::Full(to));
     }
+    if !is_substitution(&substitution) {
+        out.refuse(&at.field("substitution"), "has a `\\` that is followed by neither a digit nor another one");
+        return None;
+    }
     Some(PathRewrite::Regex { pattern: matcher::read_regex(out, &at.field("pattern"), pattern)?, substitution })
+}
+
+fn is_substitution(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\\' && !chars.next().is_some_and(|c| c == '\\' || c.is_ascii_digit()) {
+            return false;
+        }
+    }
+    true
 }
 
 /// The text that a substitution stands for, if it names no group.

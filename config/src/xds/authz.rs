@@ -7,7 +7,7 @@
 #![allow(deprecated, reason = "Envoy's deprecated fields are named so that none is overlooked")]
 
 use super::{
-    limits, matcher,
+    Class, limits, matcher,
     wire::{At, Report, pb, unsupported},
 };
 use crate::model::{Authz, AuthzPolicy, AuthzRule, PathMatch, PrincipalMatch, StringMatch};
@@ -56,13 +56,27 @@ pub(super) fn http_filters(authz: &Authz) -> Vec<Any> {
     split(authz).into_iter().map(filter).collect()
 }
 
-/// The configurations of the filters for bytes, in their order.
-pub(super) fn network_filters(authz: &Authz) -> Vec<Any> {
+/// The configurations of the filters for bytes, in their order. Envoy refuses a filter with a rule about methods or paths;
+/// since such a rule never matches bytes, it does without.
+pub(super) fn network_filters(authz: &Authz, class: Class) -> Vec<Any> {
+    let bytes_only = |policies: &[AuthzPolicy]| -> Vec<AuthzPolicy> {
+        let applies = |r: &&AuthzRule| r.methods.is_empty() && r.paths.is_empty();
+        let only = |p: &AuthzPolicy| AuthzPolicy {
+            name: p.name.clone(),
+            rules: p.rules.iter().filter(applies).cloned().collect(),
+        };
+        policies.iter().map(only).filter(|p| !p.rules.is_empty()).collect()
+    };
+    let without = Authz {
+        deny: bytes_only(&authz.deny),
+        allow: authz.allow.as_deref().map(bytes_only),
+        audit: authz.audit.as_deref().map(bytes_only),
+    };
     let filter = |(rules, shadow_rules)| Any {
         type_url: pb::network_rbac::Rbac::type_url(),
         value: NetworkFilter { rules, shadow_rules, stat_prefix: "authz".into() }.encode_to_vec(),
     };
-    split(authz).into_iter().map(filter).collect()
+    split(if class == Class::Sidecar { authz } else { &without }).into_iter().map(filter).collect()
 }
 
 /// Rules and shadow rules of each filter.

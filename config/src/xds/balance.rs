@@ -2,7 +2,7 @@
 //! and the older `lb_policy`.
 
 use super::{
-    PEAK_EWMA, PeakEwma,
+    Class, PEAK_EWMA, PeakEwma,
     wire::{At, Report, duration, ignored, number, pack, pb, read_positive, shown, unpack, unsupported},
 };
 use crate::model::LoadBalancing;
@@ -16,9 +16,10 @@ const LEAST_REQUEST_CHOICES: u32 = 2;
 /// How deep policies may be nested.
 const DEPTH: usize = 4;
 
-/// The wished policy first, then what those take who do not know it.
-pub(super) fn policies(lb: &LoadBalancing) -> LoadBalancingPolicy {
-    let last = wrr_locality();
+/// The wished policy first, then what those take who do not know it. Last is round robin over weighted localities, which
+/// has two shapes: gRPC weighs localities by `wrr_locality` alone, and Envoy refuses a round robin inside of that.
+pub(super) fn policies(lb: &LoadBalancing, class: Class) -> LoadBalancingPolicy {
+    let last = if class == Class::Grpc { wrr_locality() } else { round_robin() };
     let policies = match lb {
         LoadBalancing::PeakEwma { decay, default_rtt } => {
             let peak_ewma = PeakEwma {
@@ -41,14 +42,23 @@ fn policy(name: &str, config: Any) -> Policy {
 }
 
 fn least_request(choices: u32) -> Policy {
-    let by_weight =
-        by_locality::LocalityConfigSpecifier::LocalityWeightedLbConfig(by_locality::LocalityWeightedLbConfig {});
     let config = pb::least_request::LeastRequest {
         choice_count: number(choices),
-        locality_lb_config: Some(LocalityLbConfig { locality_config_specifier: Some(by_weight) }),
+        locality_lb_config: by_locality_weight(),
         ..Default::default()
     };
     policy("envoy.load_balancing_policies.least_request", pack(&config))
+}
+
+fn round_robin() -> Policy {
+    let config = pb::round_robin::RoundRobin { locality_lb_config: by_locality_weight(), ..Default::default() };
+    policy("envoy.load_balancing_policies.round_robin", pack(&config))
+}
+
+fn by_locality_weight() -> Option<LocalityLbConfig> {
+    let weighted = by_locality::LocalityWeightedLbConfig {};
+    let specifier = by_locality::LocalityConfigSpecifier::LocalityWeightedLbConfig(weighted);
+    Some(LocalityLbConfig { locality_config_specifier: Some(specifier) })
 }
 
 fn wrr_locality() -> Policy {

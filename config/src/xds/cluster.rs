@@ -47,7 +47,7 @@ pub(super) fn cluster(c: &Cluster, class: Class) -> pb::cluster::Cluster {
         eds_cluster_config,
         load_assignment,
         connect_timeout: Some(duration(c.connect_timeout)),
-        load_balancing_policy: Some(balance::policies(&c.load_balancing)),
+        load_balancing_policy: Some(balance::policies(&c.load_balancing, class)),
         common_lb_config: Some(CommonLbConfig {
             healthy_panic_threshold: Some(pb::ty::Percent { value: c.panic_threshold_percent.into() }),
             ..Default::default()

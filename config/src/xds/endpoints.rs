@@ -100,6 +100,12 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, sent: pb::endpoint::ClusterLoa
     if priorities.last().is_some_and(|last| *last as usize + 1 != priorities.len()) {
         out.refuse(&at.field("endpoints"), "the priorities do not start at 0 or have a gap");
     }
+    for priority in priorities {
+        let weights = localities.iter().filter(|l| l.priority == priority).map(|l| u64::from(l.weight));
+        if weights.sum::<u64>() > u32::MAX.into() {
+            out.refuse(&at.field("endpoints"), "the weights of the localities of one priority exceed 4,294,967,295");
+        }
+    }
     Some(Endpoints { name: out.name(&at.field("cluster_name"), cluster_name)?, localities })
 }
 

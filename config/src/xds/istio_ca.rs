@@ -148,3 +148,47 @@ impl<T: IstioCertificateService> tonic::server::UnaryService<IstioCertificateReq
         Box::pin(async move { inner.create_certificate(request).await })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Signer;
+
+    #[async_trait]
+    impl IstioCertificateService for Signer {
+        async fn create_certificate(
+            &self,
+            request: tonic::Request<IstioCertificateRequest>,
+        ) -> Result<tonic::Response<IstioCertificateResponse>, tonic::Status> {
+            if !request.metadata().contains_key("authorization") {
+                return Err(tonic::Status::unauthenticated("who are you?"));
+            }
+            let request = request.into_inner();
+            let cert_chain = vec![request.csr, request.validity_duration.to_string()];
+            Ok(tonic::Response::new(IstioCertificateResponse { cert_chain }))
+        }
+    }
+
+    fn request(csr: &str) -> tonic::Request<IstioCertificateRequest> {
+        tonic::Request::new(IstioCertificateRequest { csr: csr.into(), validity_duration: 60, metadata: None })
+    }
+
+    #[tokio::test]
+    async fn client_and_server_speak_to_each_other() {
+        let mut client = IstioCertificateServiceClient::new(IstioCertificateServiceServer::new(Signer));
+        let refused = client.create_certificate(request("a")).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+        let mut asked = request("a");
+        asked.metadata_mut().insert("authorization", "Bearer x".parse().unwrap());
+        let signed = client.create_certificate(asked).await.unwrap().into_inner();
+        assert_eq!(signed.cert_chain, ["a", "60"]);
+    }
+
+    #[tokio::test]
+    async fn a_huge_request_of_a_stranger_is_refused_unread() {
+        let mut client = IstioCertificateServiceClient::new(IstioCertificateServiceServer::new(Signer));
+        let refused = client.create_certificate(request(&"a".repeat(100_000))).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::OutOfRange);
+    }
+}

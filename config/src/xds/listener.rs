@@ -77,7 +77,7 @@ fn chain(c: &InboundChain, class: Class) -> FilterChain {
                 idle_timeout: Some(duration(idle_timeout.unwrap_or_default())),
                 ..Default::default()
             });
-            let rbac = authz::network_filters(&c.authz).into_iter().map(|any| network_filter(NETWORK_RBAC, any));
+            let rbac = authz::network_filters(&c.authz, class).into_iter().map(|any| network_filter(NETWORK_RBAC, any));
             rbac.chain([network_filter(TCP_PROXY, proxy)]).collect()
         }
     };

@@ -132,7 +132,7 @@ fn rewrite() -> impl Strategy<Value = PathRewrite> {
     prop_oneof![
         "/[a-z/]{0,6}".prop_map(PathRewrite::Prefix),
         "/[ -~]{0,6}".prop_map(PathRewrite::Full),
-        (regex(), "[ -~]{0,6}").prop_map(|(pattern, substitution)| PathRewrite::Regex { pattern, substitution }),
+        (regex(), "[ -Z^-~]{0,6}").prop_map(|(pattern, substitution)| PathRewrite::Regex { pattern, substitution }),
     ]
 }
 
@@ -365,8 +365,8 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
 
 pub(super) fn endpoints() -> impl Strategy<Value = Endpoints> {
     let health = select(vec![Health::Healthy, Health::Draining, Health::Unhealthy]);
-    let endpoint = (any::<bool>(), 1u32.., health, name(), any::<bool>());
-    let locality = ("[a-z]{0,5}", "[a-z]{0,5}", 1u32.., vec(endpoint, 0..4));
+    let endpoint = (any::<bool>(), 1u32..1_000_000, health, name(), any::<bool>());
+    let locality = ("[a-z]{0,5}", "[a-z]{0,5}", 1u32..1_000_000, vec(endpoint, 0..4));
     (name(), vec(locality, 0..4)).prop_map(|(name, localities)| {
         let mut port = 1000;
         let mut endpoint = |(v6, weight, health, workload, mesh): (bool, u32, Health, Arc<str>, bool)| {
