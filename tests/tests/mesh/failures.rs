@@ -33,7 +33,7 @@ async fn a_dead_application_gives_a_clean_503_with_a_reason_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_failing_instance_is_taken_out() {
     let documents = policy(
-        "  retry: {on: [5xx], attempts: 2}\n  circuitBreaker:\n    outlierDetection: {consecutive5xx: 3, interval: 1s, baseEjectionTime: 30s, maxEjectionPercent: 50}\n",
+        "  loadBalancing: {algorithm: RoundRobin}\n  retry: {on: [5xx], attempts: 2}\n  circuitBreaker:\n    outlierDetection: {consecutive5xx: 3, interval: 1s, baseEjectionTime: 30s, maxEjectionPercent: 50}\n",
     );
     let replicas = replicas(&documents).await;
     let outbound = replicas.client.outbound;

@@ -106,7 +106,11 @@ async fn another_identity_than_the_policy_allows_is_refused_by_name() {
     assert_eq!(pair.application.requests(), 0);
     let metrics = pair.server.metrics().await;
     assert!(metrics.lines().any(|l| l.starts_with("weir_authz_total") && l.contains("deny")), "{metrics}");
-    assert!(pair.server.log().contains("spiffe://weir.local/ns/default/sa/client is refused"), "{}", pair.server.log());
+    eventually("the log names who was refused, and by what", 5, || async {
+        let log = pair.server.log();
+        (log.contains("spiffe://weir.local/ns/default/sa/client is refused by")).then_some(())
+    })
+    .await;
     // The rule is widened: the same connections get in.
     let wider = policy.replace("[admin]", "[admin, client]");
     pair.mesh.apply(&wider).await;
