@@ -1,6 +1,6 @@
 //! The log of this process, and its level, which can be changed while it runs.
 
-use std::fmt;
+use std::{fmt, io::IsTerminal};
 use tracing_subscriber::{EnvFilter, Registry, fmt as format, prelude::*, reload};
 use weir_config::bootstrap::LogFormat;
 
@@ -17,7 +17,7 @@ impl Logging {
     /// If the directives are none, or a log has been started already.
     pub fn start(directives: &str, how: LogFormat) -> Result<Self, String> {
         let (filter, handle) = reload::Layer::new(parse(directives)?);
-        let layer = format::layer().with_writer(std::io::stderr);
+        let layer = format::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         let registry = tracing_subscriber::registry().with(filter);
         match how {
             LogFormat::Text => registry.with(layer).try_init(),
@@ -56,8 +56,13 @@ impl fmt::Debug for Logging {
 }
 
 fn parse(directives: &str) -> Result<EnvFilter, String> {
+    let own = match directives {
+        // Our own words are meant, not every frame that the HTTP library sees.
+        "debug" | "trace" => format!("info,weir_proxy={directives}"),
+        other => other.to_owned(),
+    };
     EnvFilter::builder()
-        .parse(directives)
+        .parse(own)
         .map_err(|e| format!("`{directives}` says no log level; use trace, debug, info, warn, error or off: {e}"))
 }
 
@@ -69,6 +74,7 @@ mod tests {
     fn what_is_no_level_is_refused() {
         assert!(parse("info,weir_proxy::xds=debug").is_ok());
         assert!(parse("weir_proxy=loud").is_err());
+        assert!(parse("debug").unwrap().to_string().contains("weir_proxy=debug"));
         assert!(Logging::foreign().set("debug").is_err());
     }
 }

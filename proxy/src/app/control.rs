@@ -81,6 +81,8 @@ impl Control {
             clusters: clusters(&self.state),
             commands: self.commands,
         };
+        let status = self.status.clone();
+        self.metrics.add_source(move |out| status.tell(out));
         serve_pages(pages.admin, admin);
         serve_pages(pages.metrics, Scrape(self.metrics.clone()));
         serve_pages(pages.health, Health(self.readiness));

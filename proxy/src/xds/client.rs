@@ -215,7 +215,7 @@ impl<S: Sink> Client<S> {
             self.use_bundle(&published.resources);
             self.sink.apply(&published.resources, &published.absent);
             self.metrics.config_applied().observe(now.elapsed());
-            self.status.note_applied(published.resources, published.absent);
+            self.status.note_applied(published.resources, published.absent, machine.version());
             self.status.set_authorities(machine.authorities());
             if let Some(requests) = requests {
                 requests.extend(published.requests);

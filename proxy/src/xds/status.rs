@@ -1,5 +1,6 @@
 //! How it stands with the control plane, for metrics, readiness and the admin page.
 
+use crate::telemetry::Exposition;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -31,6 +32,8 @@ pub struct Refusal {
 /// A configuration in use.
 #[derive(Debug, Default, Serialize)]
 pub struct Published {
+    /// A hash of the versions of its resources.
+    pub version: String,
     /// All of it.
     pub resources: Resources,
     /// Authorities that do not exist.
@@ -137,6 +140,22 @@ impl Status {
         self.configured.subscribe()
     }
 
+    /// Tells the metrics that are states and not events.
+    pub fn tell(&self, out: &mut Exposition) {
+        let published = self.published();
+        out.family("weir_config_version_info", "gauge", "The configuration in use: a hash of its resources' versions.")
+            .sample([("version", &*published.version)], 1);
+        out.family("weir_config_applied_total", "counter", "Configurations taken into use.").sample([], self.applied());
+        out.family("weir_config_authorities", "gauge", "Authorities that are subscribed to.")
+            .sample([], self.authorities());
+        out.family("weir_config_demand_dropped_total", "counter", "Authorities not asked for: above the limit, or none.")
+            .sample([], self.dropped_demand());
+        out.family("weir_config_refused", "gauge", "Resources whose last version was refused; the one before is in use.")
+            .sample([], self.words.lock().refusals.len());
+        out.family("weir_control_plane_connections_total", "counter", "Streams to the control plane that were opened.")
+            .sample([], self.connections());
+    }
+
     pub(super) fn set_connected(&self) {
         self.connected.store(true, Ordering::Relaxed);
         self.connections.fetch_add(1, Ordering::Relaxed);
@@ -167,9 +186,9 @@ impl Status {
         self.dropped_demand.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn note_applied(&self, resources: Resources, absent: BTreeSet<ResourceName>) {
+    pub(super) fn note_applied(&self, resources: Resources, absent: BTreeSet<ResourceName>, version: String) {
         self.applied.fetch_add(1, Ordering::Relaxed);
-        self.published.store(Arc::new(Published { resources, absent }));
+        self.published.store(Arc::new(Published { version, resources, absent }));
         self.words.lock().last_applied = Some(SystemTime::now());
     }
 

@@ -274,6 +274,19 @@ impl Machine {
         })
     }
 
+    /// A hash of the versions of all that is held: equal where two sidecars hold the same.
+    pub fn version(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for ((kind, name), entry) in &self.entries {
+            if let Answer::Held { version, .. } = &entry.answer {
+                for part in [kind.as_str(), name, version] {
+                    hasher.update(part.as_bytes()).update(&[0]);
+                }
+            }
+        }
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+
     /// What was refused and not replaced by something good since.
     pub fn refused(&self) -> impl Iterator<Item = (Kind, &ResourceName, &str)> + '_ {
         self.entries.iter().filter_map(|((kind, name), entry)| Some((*kind, name, entry.refused.as_deref()?)))
