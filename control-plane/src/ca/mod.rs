@@ -9,6 +9,8 @@ mod peer;
 mod root;
 pub mod service;
 mod sign;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 pub use error::{Error, ErrorKind};

@@ -5,6 +5,8 @@
 mod node;
 pub mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod view;
 mod wire;
 

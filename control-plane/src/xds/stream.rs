@@ -207,7 +207,10 @@ impl<'a, W: Wire> Stream<'a, W> {
             let kind = push.kind.as_str();
             let bytes: usize = push.resources.iter().map(|r| r.bytes.len()).sum();
             let queue = Queued::new(&self.shared.metrics);
-            let sent = self.outbound.send_timeout(Ok(W::response(push, world)), TAKE).await;
+            let sent = tokio::select! {
+                sent = self.outbound.send_timeout(Ok(W::response(push, world)), TAKE) => sent,
+                () = self.shared.stop.cancelled() => return Err(Some(stopping())),
+            };
             drop(queue);
             sent.map_err(|e| match e {
                 mpsc::error::SendTimeoutError::Timeout(_) => {

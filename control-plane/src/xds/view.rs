@@ -85,8 +85,9 @@ impl Catalog {
                 let before = sender.borrow().clone();
                 let world = worlds.borrow_and_update().clone();
                 let roots = roots.borrow_and_update().clone();
-                changed(world.version());
+                let version = world.version();
                 sender.send_replace(Arc::new(before.next(world, roots)));
+                changed(version);
             }
         };
         (Self { newest }, run)
