@@ -5,7 +5,11 @@ use super::{
     token::{Grant, Tokens},
     *,
 };
-use crate::{index::World, metrics::Metrics, store::{Batch, Memory}};
+use crate::{
+    index::World,
+    metrics::Metrics,
+    store::{Batch, Memory},
+};
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use rustls_pki_types::pem::PemObject;
 use tonic::metadata::MetadataMap;

@@ -66,13 +66,8 @@ impl Plane {
             let stop = stop.clone();
             async move { stop.run_until_cancelled(run).await }
         });
-        let parts = Parts {
-            worlds,
-            ca: ca.clone(),
-            tokens: tokens.clone(),
-            fleet: fleet.clone(),
-            metrics: metrics.clone(),
-        };
+        let parts =
+            Parts { worlds, ca: ca.clone(), tokens: tokens.clone(), fleet: fleet.clone(), metrics: metrics.clone() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = start(listener, parts, &Options::default(), &tasks, &stop).unwrap();
         let plane = Self { store, ca, tokens, fleet, metrics, address, tasks, stop };
@@ -199,7 +194,8 @@ fn subscribe(kind: Kind, names: &[&str]) -> DeltaDiscoveryRequest {
 #[tokio::test]
 async fn a_sidecar_joins_subscribes_and_its_changes_are_followed() {
     let plane = Plane::start().await;
-    let mut client = Client::open(plane.join("web").await, "demo/web-1", Kind::Endpoints, &[WEB, "ghost:1"]).await.unwrap();
+    let mut client =
+        Client::open(plane.join("web").await, "demo/web-1", Kind::Endpoints, &[WEB, "ghost:1"]).await.unwrap();
     let first = client.next().await.unwrap();
     assert_eq!((first.resources[0].name.as_str(), &first.removed_resources[..]), (WEB, &["ghost:1".to_owned()][..]));
     client.ack(&first, None).await;
@@ -213,10 +209,14 @@ async fn a_sidecar_joins_subscribes_and_its_changes_are_followed() {
     let after = plane.fleet.wait(version, WAIT).await.unwrap();
     assert_eq!((after.concerned, after.applied, after.refused, after.complete), (1, 1, 0, true));
     let status = &plane.fleet.proxies()[0];
-    assert_eq!((status.who.node.as_str(), status.who.version.as_str(), status.connected), ("demo/web-1", "0.1.0", true));
+    assert_eq!(
+        (status.who.node.as_str(), status.who.version.as_str(), status.connected),
+        ("demo/web-1", "0.1.0", true)
+    );
     assert_eq!(status.who.identity, "spiffe://weir.local/ns/demo/sa/web");
     // What does not concern it is not sent and not waited for.
-    let version = plane.apply(&["{apiVersion: v1, kind: Service, metadata: {name: x, namespace: demo}, spec: {ports: [{port: 1}]}}"]);
+    let version = plane
+        .apply(&["{apiVersion: v1, kind: Service, metadata: {name: x, namespace: demo}, spec: {ports: [{port: 1}]}}"]);
     let other = plane.fleet.wait(version, WAIT).await.unwrap();
     assert_eq!((other.concerned, other.complete), (0, true));
     // A refusal is known, with its reason.
@@ -297,7 +297,8 @@ async fn a_stream_ends_when_its_workload_goes() {
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(plane.fleet.wait(version, WAIT).await.unwrap().complete);
     assert!(!plane.fleet.proxies()[0].connected);
-    let key: Key = plane.store.snapshot().list(weir_config::resources::Kind::Workload, None).next().unwrap().document.key();
+    let key: Key =
+        plane.store.snapshot().list(weir_config::resources::Kind::Workload, None).next().unwrap().document.key();
     assert_eq!(&*key.namespace, "demo");
     plane.stop().await;
 }
@@ -343,8 +344,7 @@ async fn state_of_the_world_is_served_from_the_same_port() {
     requests.send(ask(Some(node), Kind::Listener, &["web:80"])).await.unwrap();
     requests.send(ask(None, Kind::Route, &[WEB])).await.unwrap();
     let mut client = AggregatedDiscoveryServiceClient::new(plane.join("web").await);
-    let mut responses =
-        client.stream_aggregated_resources(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let mut responses = client.stream_aggregated_resources(ReceiverStream::new(receiver)).await.unwrap().into_inner();
     for kind in [Kind::Listener, Kind::Route] {
         let response = tokio::time::timeout(WAIT, responses.message()).await.unwrap().unwrap().unwrap();
         assert_eq!((response.type_url.as_str(), response.resources.len()), (type_url(kind), 1));
@@ -371,11 +371,11 @@ fn the_same_resource_is_made_once_for_all_nodes() {
     use super::{machine::View as _, view::Catalog};
     use crate::compile::{Class, Node};
     let store = Memory::default();
-    let documents = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: demo}, spec: {ports: [{port: 80}]}}";
+    let documents =
+        "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: demo}, spec: {ports: [{port: 80}]}}";
     store.apply(&Batch::put_all(parse("test.yaml", documents).unwrap())).unwrap();
     let ca = Ca::open(Source::Own, &store, SystemTime::now()).unwrap();
-    let (_sender, worlds) =
-        tokio::sync::watch::channel(Arc::new(World::build(store.snapshot(), &World::default())));
+    let (_sender, worlds) = tokio::sync::watch::channel(Arc::new(World::build(store.snapshot(), &World::default())));
     let (catalog, _follow) = Catalog::follow(worlds, &ca, Metrics::default(), |_| {});
     let generation = catalog.watch().borrow().clone();
     let view = |namespace: &str, workload: &str| {

@@ -148,10 +148,18 @@ impl Status {
         out.family("weir_config_applied_total", "counter", "Configurations taken into use.").sample([], self.applied());
         out.family("weir_config_authorities", "gauge", "Authorities that are subscribed to.")
             .sample([], self.authorities());
-        out.family("weir_config_demand_dropped_total", "counter", "Authorities not asked for: above the limit, or none.")
-            .sample([], self.dropped_demand());
-        out.family("weir_config_refused", "gauge", "Resources whose last version was refused; the one before is in use.")
-            .sample([], self.words.lock().refusals.len());
+        out.family(
+            "weir_config_demand_dropped_total",
+            "counter",
+            "Authorities not asked for: above the limit, or none.",
+        )
+        .sample([], self.dropped_demand());
+        out.family(
+            "weir_config_refused",
+            "gauge",
+            "Resources whose last version was refused; the one before is in use.",
+        )
+        .sample([], self.words.lock().refusals.len());
         out.family("weir_control_plane_connections_total", "counter", "Streams to the control plane that were opened.")
             .sample([], self.connections());
     }
