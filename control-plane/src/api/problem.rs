@@ -45,10 +45,8 @@ impl ApiError {
 
     /// 422, with what is wrong in the documents.
     pub fn invalid(issues: &[Issue]) -> Self {
-        let what = match issues {
-            [one] => one.message.clone(),
-            many => format!("{} things are wrong in the documents; nothing was changed", many.len()),
-        };
+        let things = if issues.len() == 1 { "1 thing is".into() } else { format!("{} things are", issues.len()) };
+        let what = format!("{things} wrong in the documents; nothing was changed");
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let mut error = Self::new(status, "invalid", "The documents are not valid", what);
         error.0.issues = issues.iter().map(ProblemIssue::from).collect();

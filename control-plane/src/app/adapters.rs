@@ -56,7 +56,8 @@ impl api::Fleet for FleetPort {
     }
 
     fn changes(&self) -> Vec<types::Change> {
-        self.fleet.changes().into_iter().map(|c| self.named(c)).collect()
+        // Version 0 is the empty store that a stream looked at: nobody's change.
+        self.fleet.changes().into_iter().filter(|c| c.version > 0).map(|c| self.named(c)).collect()
     }
 
     fn change(&self, version: u64) -> Option<types::Change> {

@@ -35,7 +35,11 @@ impl Validate {
             return Err(invalid(&issues));
         }
         let valid = Valid { valid: true, documents: documents.len(), files: sources.len() };
-        context.print(&valid, |v| format!("{} documents in {} files are valid", v.documents, v.files))
+        context.print(&valid, |v| {
+            let (s, be) = if v.documents == 1 { ("", "is") } else { ("s", "are") };
+            let files = if v.files == 1 { "1 file".into() } else { format!("{} files", v.files) };
+            format!("{} document{s} in {files} {be} valid", v.documents)
+        })
     }
 }
 

@@ -1,13 +1,13 @@
 //! The order in which a mesh comes up: plan → control plane → documents → tokens and bootstrap files → children → ready.
 
 use super::{
-    CONTROL_PLANE, Error, Guardian, Logs, Options, Placed, Ports, Process, Running, beside, bootstrap,
+    CONTROL_PLANE, Error, Guardian, Logs, Options, Placed, Ports, Process, Running, beside, bootstrap, documents,
     plan::{self, PlanError},
     process::{Restart, Role, Spec},
     ready::{self, Probe},
 };
 use crate::{
-    api::types::{Applied, ProblemIssue, Token, TokenRequest, Trust, Version},
+    api::types::{ProblemIssue, Token, TokenRequest, Trust, Version},
     app,
     client::{Body, Client},
     failure::Failure,
@@ -40,9 +40,13 @@ pub(super) async fn start(mut options: Options) -> Result<Running, Error> {
     let logs = Logs::start(&options.logs).map_err(|e| cannot("open the logs", &e))?;
     let mut children = Children { guardian: Arc::new(guardian), logs, all: Vec::new() };
 
+    let kept = options.control_plane.data.is_some();
     let (control_plane, api) = control_plane(&mut options, folder.path(), &mut ports, &mut children).await?;
     let client = Client::new(&api.to_string(), options.control_plane.admin_token.clone())?;
-    apply(&client, &plan).await?;
+    documents::apply(&client, &plan.documents).await?;
+    if kept {
+        documents::prune(&client, &plan.documents).await?;
+    }
     if let Some(proxy) = proxy {
         let join = Join::new(&client, folder.path(), &options.sidecar).await?;
         for placed in plan.placed.iter().filter(|p| p.sidecar.is_some()) {
@@ -135,15 +139,6 @@ async fn control_plane(
     let api = own.api;
     ready::wait(&probes(&[], api), &children.all, options.ready_timeout).await?;
     Ok((None, api))
-}
-
-async fn apply(client: &Client, plan: &plan::Plan) -> Result<(), Error> {
-    if plan.documents.is_empty() {
-        return Ok(());
-    }
-    let documents: Vec<_> = plan.documents.iter().map(weir_config::resources::Document::to_json).collect();
-    let body = Body { media_type: "application/json", bytes: encode(&documents)? };
-    client.send::<Applied>(Method::POST, "/api/v1/apply", &[], Some(body)).await.map(drop)
 }
 
 /// What the sidecars join with.

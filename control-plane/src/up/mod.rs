@@ -6,6 +6,7 @@
 //! is killed, the guardian clears up.
 
 mod bootstrap;
+mod documents;
 mod guardian;
 mod launch;
 pub mod logs;
