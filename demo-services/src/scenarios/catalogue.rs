@@ -7,8 +7,10 @@ use crate::{fault::Fault, platform::SERVICES, stage::Instance};
 pub enum Action {
     /// Nothing: what the others are measured against.
     Nothing,
-    /// `kill -9`.
+    /// `kill -9` to the application; its sidecar stays.
     Kill,
+    /// `kill -9` to the application and its sidecar.
+    Lose,
     /// The application fails so, as long as it lasts.
     Fault(Fault),
     /// The application fails so every other second.
@@ -64,6 +66,8 @@ pub fn all() -> Vec<Scenario> {
     for s in SERVICES.iter().filter(|s| s.replicas > 1) {
         let what = format!("one {} of {} killed", s.name, s.replicas);
         all.push(one(format!("{}-one-killed", s.name), what, s.name, true, Action::Kill));
+        let what = format!("one {} of {} lost with its sidecar", s.name, s.replicas);
+        all.push(one(format!("{}-one-lost", s.name), what, s.name, true, Action::Lose));
     }
     for name in OPTIONAL {
         let each = [
@@ -93,6 +97,7 @@ mod tests {
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         for service in ["web", "catalog", "recommendations", "playback", "video"] {
             assert!(names.contains(&format!("{service}-one-killed")));
+            assert!(names.contains(&format!("{service}-one-lost")));
         }
         for service in OPTIONAL {
             for word in ["dead", "slow", "failing"] {

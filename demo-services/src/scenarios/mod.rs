@@ -177,6 +177,12 @@ async fn act(stage: &Stage, scenario: &Scenario, hold: Duration) -> Result<(), s
             }
             tokio::time::sleep(hold).await;
         }
+        Action::Lose => {
+            for name in &names {
+                stage.lose(name).await?;
+            }
+            tokio::time::sleep(hold).await;
+        }
         Action::Fault(fault) => {
             for name in &names {
                 stage.fault(name, fault).await?;

@@ -112,9 +112,9 @@ impl Stage {
         self.running.api_address()
     }
 
-    /// Whether the application of an instance runs.
-    pub fn is_alive(&self, instance: &str) -> bool {
-        let running = |v: &up::View| *v.name == *instance && matches!(v.state, up::State::Running { .. });
+    /// Whether the application of an instance (or another child, by its name) runs.
+    pub fn is_alive(&self, child: &str) -> bool {
+        let running = |v: &up::View| *v.name == *child && matches!(v.state, up::State::Running { .. });
         self.running.children().iter().any(running)
     }
 
@@ -129,13 +129,28 @@ impl Stage {
         Ok(self.running.kill(&self.instance(instance)?.name).await?)
     }
 
-    /// Starts a killed application again, and waits until it answers. Nothing if it runs.
-    pub async fn revive(&self, instance: &str) -> Result<(), Error> {
-        if self.is_alive(instance) {
-            return Ok(());
+    /// Kills the application of an instance and the sidecar beside it, as when a machine is lost.
+    pub async fn lose(&self, instance: &str) -> Result<(), Error> {
+        let name = &self.instance(instance)?.name;
+        if !self.mesh {
+            return self.kill(name).await;
         }
-        self.running.start(instance).await?;
-        Ok(self.running.ready(instance, REVIVAL).await?)
+        let sidecar = sidecar_of(name);
+        let (application, sidecar) = futures::join!(self.running.kill(name), self.running.kill(&sidecar));
+        Ok(application.and(sidecar)?)
+    }
+
+    /// Starts again what was killed of an instance, and waits until it answers. Nothing if all of it runs.
+    pub async fn revive(&self, instance: &str) -> Result<(), Error> {
+        let sidecar = self.mesh.then(|| sidecar_of(instance));
+        // The sidecar first: what calls out as soon as it runs needs it.
+        for child in sidecar.iter().map(String::as_str).chain([instance]) {
+            if !self.is_alive(child) {
+                self.running.start(child).await?;
+                self.running.ready(child, REVIVAL).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets every instance of `web` flood `analytics`.
@@ -186,6 +201,11 @@ impl Stage {
     fn instance(&self, name: &str) -> Result<&Instance, Error> {
         self.instances.iter().find(|i| i.name == name).ok_or_else(|| Error::Unknown(name.to_owned()))
     }
+}
+
+/// As `up` names it.
+fn sidecar_of(instance: &str) -> String {
+    format!("{instance}/sidecar")
 }
 
 /// How many processes a run has besides the sidecars: for the greeting.
