@@ -14,7 +14,7 @@ mod tests;
 pub mod token;
 
 pub use error::{Error, ErrorKind};
-pub use peer::Peer;
+pub use peer::{Peer, spiffe_id};
 pub use root::Source;
 pub use sign::Issued;
 

@@ -194,7 +194,7 @@ fn ask(service: &Certificates, token: Option<&Grant>, peer: Option<&str>, wish: 
     let peer = peer.map(|p| p.parse().unwrap());
     let (_, chain) = service.issue(&headers, peer, &request, SystemTime::now()).map_err(|e| e.kind())?;
     assert_eq!(chain.last(), Some(&service.ca.roots_pem()));
-    Ok(crate::tls::spiffe_id(&der(&chain[0])).unwrap())
+    Ok(crate::ca::spiffe_id(&der(&chain[0])).unwrap())
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Accepting: connections bounded, handshakes bounded in time and done beside each other, and who the peer is.
 
 use super::Options;
-use crate::{ca::Peer, metrics::Metrics};
+use crate::{
+    ca::{Peer, spiffe_id},
+    metrics::Metrics,
+};
 use rustls::ServerConfig;
 use std::{
     io,
@@ -20,8 +23,6 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::server::Connected;
-use weir_config::model::SpiffeId;
-use x509_parser::extensions::GeneralName;
 
 /// A connection after its handshake.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ async fn handshake(
             None
         }
         Ok(Ok(tls)) => {
-            let identity = identity(&tls);
+            let identity = tls.get_ref().1.peer_certificates().and_then(|c| spiffe_id(c.first()?));
             Some(Connection { tls, peer: Peer { address: Some(address), identity }, _open: open })
         }
     }
@@ -143,27 +144,6 @@ fn reason(error: &io::Error) -> &'static str {
         Some(_) => "protocol",
         None => "io",
     }
-}
-
-/// The one URI of the peer's certificate (X.509-SVID §2: exactly one).
-fn identity(tls: &TlsStream<TcpStream>) -> Option<SpiffeId> {
-    let leaf = tls.get_ref().1.peer_certificates()?.first()?;
-    spiffe_id(leaf)
-}
-
-/// The SPIFFE identity in a certificate.
-pub(crate) fn spiffe_id(leaf: &[u8]) -> Option<SpiffeId> {
-    let (_, leaf) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    let names = leaf.subject_alternative_name().ok()??;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
-    let uri = uris.next()?;
-    if uris.next().is_some() {
-        return None;
-    }
-    uri.parse().ok()
 }
 
 impl Connected for Connection {
