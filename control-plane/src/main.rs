@@ -3,6 +3,7 @@
 use clap::Parser;
 use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{filter::Targets, fmt as format, prelude::*};
 use weir_control_plane::app::{App, Settings};
 
 /// Weir's control plane: documents in, configured sidecars out.
@@ -31,9 +32,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), (u8, String)> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
-        .map_err(|e| (2, format!("--log `{}`: {e}", arguments.log)))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter: Targets = arguments.log.parse().map_err(|e| (2, format!("--log `{}`: {e}", arguments.log)))?;
+    tracing_subscriber::registry().with(format::layer().with_writer(std::io::stderr)).with(filter).init();
     let file = arguments.config.as_deref().map(Settings::load).transpose().map_err(|e| (2, e))?;
     let options = arguments.settings.or(file.unwrap_or_default()).options().map_err(|e| (2, e))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

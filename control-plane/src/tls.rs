@@ -6,8 +6,6 @@ mod certificate;
 
 pub use crate::ca::Peer;
 pub use accept::Connection;
-#[cfg(test)]
-pub(crate) use accept::spiffe_id;
 
 use crate::{ca::Ca, metrics::Metrics};
 use certificate::{ClientVerifier, Own};

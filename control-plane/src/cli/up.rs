@@ -19,6 +19,11 @@ use std::{
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt as format,
+    prelude::*,
+};
 
 /// See the module.
 #[derive(Debug, Args)]
@@ -193,6 +198,7 @@ impl Signals {
 
 /// The embedded control plane's own lines; only what needs attention, unless `WEIR_LOG` says otherwise.
 fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "warn".into());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let asked = std::env::var("WEIR_LOG").ok().and_then(|directives| directives.parse().ok());
+    let filter: Targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let _ = tracing_subscriber::registry().with(format::layer().with_writer(std::io::stderr)).with(filter).try_init();
 }

@@ -1,13 +1,13 @@
 //! The log of this process, and its level, which can be changed while it runs.
 
 use std::{fmt, io::IsTerminal};
-use tracing_subscriber::{EnvFilter, Registry, fmt as format, prelude::*, reload};
+use tracing_subscriber::{Registry, filter::Targets, fmt as format, prelude::*, reload};
 use weir_config::bootstrap::LogFormat;
 
 /// Changes what is logged.
 #[derive(Clone)]
 pub struct Logging {
-    filter: Option<reload::Handle<EnvFilter, Registry>>,
+    filter: Option<reload::Handle<Targets, Registry>>,
 }
 
 impl Logging {
@@ -55,14 +55,13 @@ impl fmt::Debug for Logging {
     }
 }
 
-fn parse(directives: &str) -> Result<EnvFilter, String> {
+fn parse(directives: &str) -> Result<Targets, String> {
     let own = match directives {
         // Our own words are meant, not every frame that the HTTP library sees.
         "debug" | "trace" => format!("info,weir_proxy={directives}"),
         other => other.to_owned(),
     };
-    EnvFilter::builder()
-        .parse(own)
+    own.parse::<Targets>()
         .map_err(|e| format!("`{directives}` says no log level; use trace, debug, info, warn, error or off: {e}"))
 }
 
