@@ -1,23 +1,25 @@
 //! The application behind the sidecars: as little work as possible, on a thread of its own.
 //!
-//! `/small` 128 bytes · `/large` 1 MiB · `/grpc` a gRPC-like message with trailers. HTTP/1.1 and HTTP/2 on one port.
+//! `/small` 128 bytes · `/medium` 64 KiB · `/large` 1 MiB · `/huge` 100 MiB · `/grpc` a gRPC-like message with trailers ·
+//! `/stream` a hundred of them, one by one. HTTP/1.1 and HTTP/2 on one port.
 
+use crate::scenario::MESSAGES;
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use hyper::{body::Incoming, service::service_fn};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use std::{convert::Infallible, io, net::SocketAddr, thread};
+use std::{convert::Infallible, io, iter, net::SocketAddr, thread};
 use tokio::{net::TcpListener, sync::oneshot};
 
-/// The size of the body of `/large`.
-pub const LARGE: usize = 1024 * 1024;
-
-static SMALL_BODY: [u8; 128] = [b'w'; 128];
-static LARGE_BODY: [u8; LARGE] = [b'w'; LARGE];
+static LARGE_BODY: [u8; 1024 * 1024] = [b'w'; 1024 * 1024];
 /// Not compressed, 100 bytes long, and then the bytes.
 static MESSAGE: [u8; 105] = {
     let mut message = [b'w'; 105];
@@ -78,15 +80,39 @@ async fn answer(request: Request<Incoming>) -> Response<BoxBody<Bytes, Infallibl
     let mut body = request.into_body();
     while let Some(Ok(_)) = body.frame().await {}
     match path.as_str() {
+        "/medium" => Response::new(Full::new(Bytes::from_static(&LARGE_BODY[..64 * 1024])).boxed()),
         "/large" => Response::new(Full::new(Bytes::from_static(&LARGE_BODY)).boxed()),
-        "/grpc" => {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            let body = Full::new(message()).with_trailers(async move { Some(Ok(trailers)) });
-            let mut response = Response::new(BodyExt::boxed(body));
-            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+        "/huge" => {
+            let mut response = Response::new(parts(100, Bytes::from_static(&LARGE_BODY), None).boxed());
+            response.headers_mut().insert("content-length", HeaderValue::from(100 * LARGE_BODY.len()));
             response
         }
-        _ => Response::new(Full::new(Bytes::from_static(&SMALL_BODY)).boxed()),
+        "/grpc" => grpc(parts(1, message(), Some(trailers())).boxed()),
+        "/stream" => grpc(parts(MESSAGES, message(), Some(trailers())).boxed()),
+        _ => Response::new(Full::new(Bytes::from_static(&LARGE_BODY[..128])).boxed()),
     }
+}
+
+fn grpc(body: BoxBody<Bytes, Infallible>) -> Response<BoxBody<Bytes, Infallible>> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers
+}
+
+/// A body of so many equal parts, which come one by one.
+fn parts(count: usize, part: Bytes, trailers: Option<HeaderMap>) -> impl Body<Data = Bytes, Error = Infallible> {
+    let frames = iter::repeat_n(part, count).map(Frame::data).chain(trailers.map(Frame::trailers));
+    StreamBody::new(stream::iter(frames).then(move |frame| async move {
+        if count > 1 {
+            // What is there is sent before the next part comes.
+            tokio::task::yield_now().await;
+        }
+        Ok(frame)
+    }))
 }

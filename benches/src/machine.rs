@@ -1,6 +1,19 @@
 //! Where and when: what a figure is worth nothing without.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{fs, process::Command};
+
+/// Enough for ten thousand connections through each proxy.
+const FILES: u64 = 65_536;
+
+/// Raises the limit of open files, for this process and those that it starts; what cannot be had is not asked for.
+pub fn raise_file_limit() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < FILES && setrlimit(Resource::RLIMIT_NOFILE, FILES, hard.max(FILES)).is_err() {
+        // Only root may ask for more than the hard limit.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
 
 /// Lines that say it.
 pub fn describe() -> Vec<String> {

@@ -1,23 +1,6 @@
-//! Figures: CPU time of a process, quantiles of latencies, the median of rounds with its spread.
+//! Figures: quantiles of latencies, the median of rounds with its spread.
 
 use std::{fmt, time::Duration};
-
-/// What `/proc/<pid>/stat` counts in: the kernel's USER_HZ, 100 on every Linux that we run on.
-const TICKS_PER_SECOND: u64 = 100;
-
-/// User and system time that all threads of a process have used; zero when there is no such process.
-pub fn cpu(process: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    parse_cpu(&stat).unwrap_or_default()
-}
-
-/// proc(5): the second field is a name in parentheses that may hold anything; utime and stime are fields 14 and 15.
-fn parse_cpu(stat: &str) -> Option<Duration> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
-}
 
 /// A quantile (0 to 1) of sorted values, by the nearest rank; zero of none.
 pub fn quantile(sorted: &[Duration], q: f64) -> Duration {
@@ -25,7 +8,7 @@ pub fn quantile(sorted: &[Duration], q: f64) -> Duration {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// The same figure from several rounds.
+/// The same figure from several rounds, in their order.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Rounds(Vec<f64>);
 
@@ -33,45 +16,71 @@ impl Rounds {
     /// Takes one more.
     pub fn push(&mut self, value: f64) {
         self.0.push(value);
-        self.0.sort_by(f64::total_cmp);
     }
 
     /// The middle one, or the mean of the two in the middle.
     pub fn median(&self) -> Option<f64> {
-        let n = self.0.len();
-        let (low, high) = (self.0.get(n.checked_sub(1)? / 2)?, self.0.get(n / 2)?);
+        let sorted = self.sorted();
+        let n = sorted.len();
+        let (low, high) = (sorted.get(n.checked_sub(1)? / 2)?, sorted.get(n / 2)?);
         Some((low + high) / 2.0)
+    }
+
+    /// Round by round, what becomes of this.
+    pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().copied().map(change).collect())
+    }
+
+    /// Round by round, what this makes with the same round of another.
+    pub fn with(&self, other: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(a, b)| combine(*a, *b)).collect())
+    }
+
+    /// The greatest; negative infinity of none.
+    pub fn highest(&self) -> f64 {
+        self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
     }
 }
 
 impl Extend<f64> for Rounds {
     fn extend<T: IntoIterator<Item = f64>>(&mut self, values: T) {
-        values.into_iter().for_each(|value| self.push(value));
+        self.0.extend(values);
     }
 }
 
 impl fmt::Display for Rounds {
     /// `median (lowest–highest)`, or a dash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Some(median), Some(low), Some(high)) = (self.median(), self.0.first(), self.0.last()) else {
+        let sorted = self.sorted();
+        let (Some(median), Some(low), Some(high)) = (self.median(), sorted.first(), sorted.last()) else {
             return f.write_str("–");
         };
-        let digits = if *high >= 1000.0 { 0 } else { 2 };
+        let digits = digits(*high);
+        if sorted.len() == 1 {
+            return write!(f, "{median:.digits$}");
+        }
         write!(f, "{median:.digits$} ({low:.digits$}–{high:.digits$})")
+    }
+}
+
+/// How many digits after the point a value of this size deserves.
+pub fn digits(value: f64) -> usize {
+    match value {
+        v if v >= 100.0 => 0,
+        v if v >= 10.0 => 1,
+        _ => 2,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_read_past_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 3 0 1 1 1";
-        assert_eq!(parse_cpu(stat), Some(Duration::from_secs(2)));
-        assert_eq!(parse_cpu("7 (a) S 1"), None);
-        assert!(cpu(std::process::id()) < Duration::from_secs(600));
-    }
 
     #[test]
     fn quantiles_are_the_nearest_rank() {
@@ -90,7 +99,11 @@ mod tests {
             rounds.push(value);
         }
         assert_eq!(rounds.to_string(), "2.00 (1.00–3.00)");
+        let mut others = Rounds::default();
+        others.extend([1.0, 1.0, 1.5]);
+        assert_eq!(rounds.with(&others, |a, b| a - b).to_string(), "0.50 (0.00–2.00)");
         rounds.push(10.0);
         assert_eq!(rounds.median(), Some(2.5));
+        assert_eq!(rounds.highest(), 10.0);
     }
 }

@@ -2,108 +2,116 @@
 
 use crate::{
     application::Application,
-    contestant::{Contestant, Failure},
-    envoy, load,
-    report::{Report, Sample},
+    calls,
+    cli::{Args, Part},
+    contestant::{Contestant, Failure, Kind},
+    load::Clients,
+    machine,
+    peers::weir,
+    report::Report,
+    results::{Mode, Results, What},
     scenario::Scenario,
-    weir,
 };
-use clap::Parser;
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-/// The side-by-side load bench: Weir's pair of sidecars, Envoy's pair, and no proxy.
-#[derive(Debug, Parser)]
-#[command(name = "weir-bench", version)]
-pub struct Args {
-    /// How often every contestant has its turn.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub rounds: u32,
-    /// How long each measurement lasts, in seconds.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=600))]
-    pub seconds: u32,
-    /// Requests a second of the measurements at a fixed rate.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub rate: u32,
-    /// One round of two seconds each: to see that it works, not for figures.
-    #[arg(long)]
-    pub quick: bool,
-    /// Only these scenarios.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub only: Vec<Scenario>,
-    /// A line for the report, such as how the binaries were built.
-    #[arg(long, default_value = "")]
-    pub note: String,
-    /// Where the report goes besides standard output [default: docs/performance.md of the checkout; nowhere if quick].
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-impl Args {
-    /// How often, and how long each.
-    pub fn rounds_of(&self) -> (u32, Duration) {
-        if self.quick { (1, Duration::from_secs(2)) } else { (self.rounds, Duration::from_secs(self.seconds.into())) }
-    }
-}
+/// At low rates the rare is rarer: as many seconds as give this many requests, within reason.
+const ENOUGH: u32 = 1000;
 
 /// Starts everything, measures, prints and writes the report. Processes end with it.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    machine::raise_file_limit();
     let binaries = weir::Binaries::find()?;
-    let envoy = weir_tests::peers::find("envoy");
     // One thread makes the load, so that it leaves the other cores to the proxies.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::new(args);
     let application = Application::start()?;
+    let mut results = Results::default();
     runtime.block_on(async {
-        let mut contestants = vec![weir::start(&binaries, application.address).await?];
-        if let Some(envoy) = envoy {
-            contestants.push(envoy::start(&envoy, application.address).await?);
+        let mut contestants = Vec::new();
+        for kind in args.kinds() {
+            let started = Contestant::start(kind, &binaries, args.other.as_ref(), application.address).await?;
+            contestants.extend(started);
         }
-        contestants.push(Contestant::direct(application.address));
-        contestants.iter().for_each(|contestant| report.idle(contestant));
-        measure(args, &contestants, &mut report).await?;
-        contestants.iter().for_each(|contestant| report.loaded(contestant));
+        for contestant in &contestants {
+            results.versions.push((contestant.kind, contestant.version.clone()));
+            memory(contestant, What::IdleMemory, &mut results);
+        }
+        if args.has(Part::Load) {
+            load(args, &contestants, &mut results).await?;
+        }
+        if args.has(Part::Calls) {
+            calls::measure(args, &contestants, &mut results).await?;
+        }
+        contestants.iter().for_each(|contestant| memory(contestant, What::LastMemory, &mut results));
         Ok::<_, Failure>(())
     })?;
+    report.results = results;
     let text = report.to_string();
     println!("{text}");
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
-    if let Some(path) = args.output.clone().or((!args.quick).then_some(page)) {
+    if let Some(path) = args.output.clone().or(args.is_whole().then_some(page)) {
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
         std::fs::write(path, text)?;
     }
     Ok(())
 }
 
-async fn measure(args: &Args, contestants: &[Contestant], report: &mut Report) -> Result<(), Failure> {
-    let (rounds, lasts) = args.rounds_of();
-    let scenarios = if args.only.is_empty() { &Scenario::ALL[..] } else { &args.only };
+async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) -> Result<(), Failure> {
+    let rounds = args.rounds();
     for round in 1..=rounds {
-        for &scenario in scenarios {
+        for scenario in args.scenarios() {
+            eprintln!("round {round} of {rounds}: {scenario:?}");
             for contestant in contestants {
-                eprintln!("round {round} of {rounds}: {scenario:?}, {}", contestant.name);
-                let sample = turn(scenario, contestant, args.rate, lasts).await?;
-                report.add(scenario, contestant.name, sample);
+                turn(scenario, contestant, Mode::Closed, args.lasts(), results).await?;
+            }
+            if !scenario.at_fixed_rates() {
+                continue;
+            }
+            if let Some(half) = results.half_of_slowest(scenario) {
+                results.half.entry(scenario).or_insert(half);
+            }
+            for mode in args.rates.iter().copied().map(Mode::Rate).chain([Mode::Half]) {
+                for contestant in contestants {
+                    turn(scenario, contestant, mode, args.lasts(), results).await?;
+                }
+            }
+            if scenario == Scenario::Http1 && round == 1 {
+                contestants.iter().for_each(|contestant| memory(contestant, What::BusyMemory, results));
             }
         }
     }
     Ok(())
 }
 
-async fn turn(scenario: Scenario, contestant: &Contestant, rate: u32, lasts: Duration) -> Result<Sample, Failure> {
-    let target = scenario.target(contestant);
+async fn turn(
+    scenario: Scenario,
+    contestant: &Contestant,
+    mode: Mode,
+    lasts: Duration,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    let mut clients = Clients::connect(scenario, scenario.target(contestant)).await?;
     // Pools fill, caches warm.
-    load::closed(scenario, target, lasts / 8).await?;
-    let before = contestant.cpu();
-    let closed = load::closed(scenario, target, lasts).await?;
-    let closed_cpu = contestant.cpu_since(before);
-    let mut open = None;
-    if scenario.at_fixed_rate() {
-        let before = contestant.cpu();
-        let outcome = load::open(scenario, target, rate, lasts).await?;
-        open = Some((outcome, contestant.cpu_since(before)));
+    clients.closed((lasts / 8).max(Duration::from_millis(100))).await?;
+    let rate = match mode {
+        Mode::Closed => None,
+        Mode::Rate(rate) => Some(rate),
+        Mode::Half => results.half.get(&scenario).copied(),
+    };
+    let before = contestant.usage();
+    let outcome = match rate {
+        None => clients.closed(lasts).await?,
+        Some(rate) => clients.open(rate, lasts.max(lasts * ENOUGH / rate / 2).min(lasts * 3)).await?,
+    };
+    let used = contestant.usage().zip(before).map(|(after, before)| after - before);
+    results.rows.entry((scenario, mode, contestant.kind)).or_default().add(&outcome, used);
+    Ok(())
+}
+
+fn memory(contestant: &Contestant, what: What, results: &mut Results) {
+    let rss = contestant.rss();
+    if contestant.kind != Kind::Direct && !rss.is_empty() {
+        let mean = rss.iter().map(|(_, kib)| *kib as f64).sum::<f64>() / rss.len() as f64;
+        results.note(what, contestant.kind, mean / 1024.0);
     }
-    Ok(Sample { closed, closed_cpu, open })
 }

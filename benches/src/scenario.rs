@@ -1,59 +1,130 @@
 //! What is asked for: the shapes of load that every contestant gets.
 
-use crate::{
-    application,
-    contestant::{Contestant, Target},
-};
-use bytes::Bytes;
+use crate::contestant::{Contestant, Target};
 use clap::ValueEnum;
-use http::{Method, Request};
-use http_body_util::Full;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 
 /// A shape of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scenario {
     /// HTTP/1.1, 64 kept connections, 128 bytes.
     Http1,
+    /// The same, one connection.
+    One,
+    /// The same, 1,024 connections.
+    Many,
+    /// HTTP/2, 4 connections with 64 streams each, 128 bytes.
+    Http2,
     /// HTTP/2, 4 connections with 64 streams each, a message each way and trailers.
     Grpc,
+    /// HTTP/2, 4 connections with 4 streams each, 100 messages one by one in each answer.
+    Stream,
+    /// HTTP/1.1, 32 kept connections, 64 KiB answers.
+    Medium,
     /// HTTP/1.1, 8 kept connections, 1 MiB answers.
     Large,
+    /// HTTP/1.1, 2 kept connections, 100 MiB answers.
+    Huge,
+    /// HTTP/1.1, 32 kept connections, 64 KiB requests.
+    MediumUp,
+    /// HTTP/1.1, 8 kept connections, 1 MiB requests.
+    LargeUp,
+    /// HTTP/1.1, 2 kept connections, 100 MiB requests.
+    HugeUp,
     /// HTTP/1.1, 16 clients, a new connection for each request.
     Connect,
 }
 
+/// What it consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Connections.
+    pub connections: usize,
+    /// Requests under way at once on each; HTTP/2 where given.
+    pub streams: Option<usize>,
+    /// What is asked for.
+    pub path: &'static str,
+    /// How many bytes a request's body has.
+    pub up: usize,
+    /// How many bytes a right answer has.
+    pub down: usize,
+    /// Whether the answer ends with trailers.
+    pub trailers: bool,
+}
+
+/// The messages of one answer of `/stream`.
+pub const MESSAGES: usize = 100;
+/// A gRPC-like message, with its head.
+pub const MESSAGE: usize = 105;
+
 impl Scenario {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Http1, Self::Grpc, Self::Large, Self::Connect];
+    /// What runs when nothing is chosen.
+    pub const USUAL: [Self; 9] = [
+        Self::Http1,
+        Self::One,
+        Self::Many,
+        Self::Grpc,
+        Self::Stream,
+        Self::Large,
+        Self::LargeUp,
+        Self::Huge,
+        Self::Connect,
+    ];
 
     /// What the report calls it.
     pub fn title(self) -> &'static str {
         match self {
             Self::Http1 => "HTTP/1.1, 64 kept connections, 128-byte answers",
+            Self::One => "HTTP/1.1, one kept connection, 128-byte answers",
+            Self::Many => "HTTP/1.1, 1,024 kept connections, 128-byte answers",
+            Self::Http2 => "HTTP/2, 4 connections with 64 streams each, 128-byte answers",
             Self::Grpc => "HTTP/2 like gRPC, 4 connections with 64 streams each, 100-byte messages and trailers",
+            Self::Stream => "HTTP/2 like gRPC streaming, 4 connections with 4 streams each, 100 messages an answer",
+            Self::Medium => "HTTP/1.1, 32 kept connections, 64 KiB answers",
             Self::Large => "HTTP/1.1, 8 kept connections, 1 MiB answers",
+            Self::Huge => "HTTP/1.1, 2 kept connections, 100 MiB answers",
+            Self::MediumUp => "HTTP/1.1, 32 kept connections, 64 KiB requests",
+            Self::LargeUp => "HTTP/1.1, 8 kept connections, 1 MiB requests",
+            Self::HugeUp => "HTTP/1.1, 2 kept connections, 100 MiB requests",
             Self::Connect => "HTTP/1.1, 16 clients, a new connection for each request",
         }
     }
 
-    /// Connections, and requests under way at once on each.
-    pub fn shape(self) -> (usize, usize) {
+    /// What it consists of.
+    pub fn shape(self) -> Shape {
+        let get = |connections, path, down| Shape { connections, streams: None, path, up: 0, down, trailers: false };
+        let put =
+            |connections, up| Shape { connections, streams: None, path: "/small", up, down: 128, trailers: false };
+        let grpc = |streams, path, down| Shape {
+            connections: 4,
+            streams: Some(streams),
+            path,
+            up: MESSAGE,
+            down,
+            trailers: true,
+        };
         match self {
-            Self::Http1 => (64, 1),
-            Self::Grpc => (4, 64),
-            Self::Large => (8, 1),
-            Self::Connect => (16, 1),
+            Self::Http1 => get(64, "/small", 128),
+            Self::One => get(1, "/small", 128),
+            Self::Many => get(1024, "/small", 128),
+            Self::Connect => get(16, "/small", 128),
+            Self::Medium => get(32, "/medium", 64 * KIB),
+            Self::Large => get(8, "/large", MIB),
+            Self::Huge => get(2, "/huge", 100 * MIB),
+            Self::MediumUp => put(32, 64 * KIB),
+            Self::LargeUp => put(8, MIB),
+            Self::HugeUp => put(2, 100 * MIB),
+            Self::Http2 => Shape { streams: Some(64), connections: 4, ..get(4, "/small", 128) },
+            Self::Grpc => grpc(64, "/grpc", MESSAGE),
+            Self::Stream => grpc(4, "/stream", MESSAGES * MESSAGE),
         }
     }
 
-    /// Whether its latency is measured at the fixed rate too.
-    pub fn at_fixed_rate(self) -> bool {
+    /// Whether its latency is measured at fixed rates too.
+    pub fn at_fixed_rates(self) -> bool {
         matches!(self, Self::Http1 | Self::Grpc)
-    }
-
-    /// Whether the client speaks HTTP/2.
-    pub fn is_http2(self) -> bool {
-        self == Self::Grpc
     }
 
     /// Whether each request has a connection of its own.
@@ -61,34 +132,14 @@ impl Scenario {
         self == Self::Connect
     }
 
-    /// How many bytes a right answer has.
-    pub fn answer_size(self) -> usize {
-        match self {
-            Self::Http1 | Self::Connect => 128,
-            Self::Grpc => application::message().len(),
-            Self::Large => application::LARGE,
-        }
+    /// Whether what counts is bytes, not requests.
+    pub fn is_bulk(self) -> bool {
+        let shape = self.shape();
+        shape.up.max(shape.down) >= 64 * KIB
     }
 
     /// Where its requests go.
     pub fn target(self, contestant: &Contestant) -> &Target {
-        if self.is_http2() { &contestant.grpc } else { &contestant.http }
-    }
-
-    /// One request.
-    pub fn request(self, authority: &str) -> Request<Full<Bytes>> {
-        let built = match self {
-            Self::Grpc => Request::builder()
-                .method(Method::POST)
-                .uri(format!("http://{authority}/grpc"))
-                .header("content-type", "application/grpc")
-                .header("te", "trailers")
-                .body(Full::new(application::message())),
-            Self::Http1 | Self::Connect => {
-                Request::builder().uri("/small").header("host", authority).body(Full::default())
-            }
-            Self::Large => Request::builder().uri("/large").header("host", authority).body(Full::default()),
-        };
-        built.expect("constant parts, and an authority that was an address or a name")
+        if self.shape().streams.is_some() { &contestant.grpc } else { &contestant.http }
     }
 }

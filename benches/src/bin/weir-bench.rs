@@ -2,10 +2,19 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use weir_benches::run::{Args, run};
+use weir_benches::{
+    cli::{Cli, Command},
+    peers::relay,
+    run,
+};
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let cli = Cli::parse();
+    let ended = match &cli.command {
+        None => run::run(&cli.args),
+        Some(Command::Relay(ends)) => relay::run(ends),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir-bench: {error}");

@@ -1,6 +1,7 @@
 //! Weir's pair: a real control plane and two real sidecars, as processes, one data thread each.
 
-use crate::contestant::{Contestant, Failure, Target};
+use super::version;
+use crate::contestant::{Contestant, Failure, Handshake, Kind, Target};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -16,8 +17,8 @@ use weir_tests::{
 /// Where its binaries are.
 #[derive(Debug, Clone)]
 pub struct Binaries {
-    proxy: PathBuf,
-    control_plane: PathBuf,
+    pub(crate) proxy: PathBuf,
+    pub(crate) control_plane: PathBuf,
 }
 
 impl Binaries {
@@ -54,7 +55,7 @@ fn build(beside: &Path) -> Result<(), Failure> {
 }
 
 /// Starts control plane and sidecars, and waits until a request went through.
-pub async fn start(binaries: &Binaries, application: SocketAddr) -> Result<Contestant, Failure> {
+pub(crate) async fn start(binaries: &Binaries, application: SocketAddr, kind: Kind) -> Result<Contestant, Failure> {
     let mesh = control_plane(binaries).await?;
     let (caller, callee) = (free_port(), free_port());
     let documents = format!(
@@ -63,7 +64,7 @@ pub async fn start(binaries: &Binaries, application: SocketAddr) -> Result<Conte
         service("bench-grpc", 8081, "grpc"),
         workload("client-1", "client", free_port(), caller),
         workload("bench-1", "bench", application.port(), callee),
-    );
+    ) + policies(kind);
     mesh.apply(&documents).await;
     mesh.roots().await;
     let (server, _) = sidecar(binaries, &mesh, "bench-1", "bench", callee).await?;
@@ -72,21 +73,20 @@ pub async fn start(binaries: &Binaries, application: SocketAddr) -> Result<Conte
         get(outbound, "bench-http:8080", "/small").await.ok().filter(|a| a.status().is_success())
     })
     .await;
+    let (http, grpc) = (Target::new(outbound, "bench-http:8080"), Target::new(outbound, "bench-grpc:8081"));
+    let identity = mesh.folder.path().join("state-client-1/identity.pem");
+    let handshake = Handshake {
+        address: SocketAddr::from(([127, 0, 0, 1], callee)),
+        name: "8080.bench-http.default".into(),
+        chain: identity.clone(),
+        key: identity,
+    };
     Ok(Contestant {
-        name: "Weir",
         version: version(&binaries.proxy),
-        http: Target { address: outbound, authority: "bench-http:8080".into() },
-        grpc: Target { address: outbound, authority: "bench-grpc:8081".into() },
         proxies: vec![("caller's", client), ("application's", server)],
         others: vec![Box::new(mesh)],
+        ..Contestant::new(kind, http, grpc, Some(handshake))
     })
-}
-
-/// What a program says to `--version`, without the folder that it is in.
-pub fn version(program: &Path) -> String {
-    let said = Command::new(program).arg("--version").output();
-    let said = said.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    said.replace(&format!("{} ", program.display()), "").trim().to_owned()
 }
 
 async fn control_plane(binaries: &Binaries) -> Result<Mesh, Failure> {
@@ -143,3 +143,74 @@ fn service(name: &str, port: u16, protocol: &str) -> String {
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  selector: {{app: bench}}\n  ports: [{{name: main, port: {port}, targetPort: main, appProtocol: {protocol}}}]\n"
     )
 }
+
+/// What a contestant's mesh holds besides the services: nothing, everything, or as little as can be.
+fn policies(kind: Kind) -> &'static str {
+    match kind {
+        Kind::WeirAll => ALL_POLICIES,
+        Kind::WeirNone => NO_POLICIES,
+        _ => "",
+    }
+}
+
+/// Authorisation by two policies (one of them with a rule per path), retries, budget, timeouts, limits, outlier
+/// detection and load balancing by latency on both services; metrics and tracing headers are always on.
+const ALL_POLICIES: &str = r#"
+---
+apiVersion: weir.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: bench}
+spec:
+  selector: {matchLabels: {app: bench}}
+  action: Allow
+  rules:
+    - from: [{serviceAccounts: [somebody, client]}]
+      to: [{methods: [GET, POST], paths: [/elsewhere, "/small*", "/grpc*", "/*"]}]
+---
+apiVersion: weir.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: no-debug}
+spec:
+  selector: {matchLabels: {app: bench}}
+  action: Deny
+  rules:
+    - to: [{paths: ["/debug*"]}]
+---
+apiVersion: weir.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: bench}
+spec:
+  targetRefs:
+    - {group: "", kind: Service, name: bench-http}
+    - {group: "", kind: Service, name: bench-grpc}
+  loadBalancing: {algorithm: PeakEwma}
+  retry:
+    on: [connect-failure, refused-stream, reset, gateway-error, unavailable]
+    attempts: 2
+    perTryTimeout: 5s
+    backoff: {base: 25ms, max: 250ms}
+  retryBudget: {percent: 20, interval: 10s, minRetriesPerSecond: 3}
+  timeouts: {request: 10s, idle: 1m, connect: 500ms}
+  circuitBreaker:
+    limits: {maxConnections: 10000, maxPendingRequests: 10000, maxRequests: 10000, maxRetries: 10}
+    outlierDetection:
+      consecutive5xx: 5
+      consecutiveGatewayFailure: 3
+      failurePercentage: {threshold: 50, minimumHosts: 2, requestVolume: 20}
+"#;
+
+/// Everything that can be switched off, off.
+const NO_POLICIES: &str = r#"
+---
+apiVersion: weir.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: bench}
+spec:
+  targetRefs:
+    - {group: "", kind: Service, name: bench-http}
+    - {group: "", kind: Service, name: bench-grpc}
+  loadBalancing: {algorithm: RoundRobin}
+  retry: {attempts: 0}
+  timeouts: {request: 0s, idle: 0s}
+  circuitBreaker: {outlierDetection: {consecutive5xx: 0, consecutiveGatewayFailure: 0}}
+"#;

@@ -6,23 +6,32 @@
 //! access log off. Not in stock Envoy, so left out, which makes Envoy cheaper here than Istio's build is: the
 //! peer-metadata and `istio.stats` filters. HTTP/1.1 between the sidecars for `http` ports, HTTP/2 for `grpc` ports.
 
+use super::pki::{Certificates, identity};
 use serde_json::{Value, json};
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
-/// Where one side's certificate, key and root are.
-pub(crate) struct Certificates {
-    pub(crate) chain: PathBuf,
-    pub(crate) key: PathBuf,
-    pub(crate) root: PathBuf,
+/// What `http` ports speak between the sidecars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Between {
+    /// HTTP/1.1, as Istio sets it.
+    AsTheClient,
+    /// HTTP/2, as `h2UpgradePolicy: UPGRADE` sets it.
+    Http2,
 }
 
-/// The SPIFFE name of a service account.
-pub(crate) fn identity(account: &str) -> String {
-    format!("spiffe://cluster.local/ns/default/sa/{account}")
+/// The server name that leads to a port's filter chain.
+pub(crate) fn server_name(service: &str, port: u16) -> String {
+    format!("outbound_.{port}_._.{service}.default.svc.cluster.local")
 }
 
 /// The caller's sidecar: plain in, mutual TLS out.
-pub(crate) fn outbound(admin: SocketAddr, listen: SocketAddr, peer: SocketAddr, own: &Certificates) -> Value {
+pub(crate) fn outbound(
+    admin: SocketAddr,
+    listen: SocketAddr,
+    peer: SocketAddr,
+    own: &Certificates,
+    between: Between,
+) -> Value {
     let hosts = |name: &str, port: u16| {
         json!({
             "name": format!("{name}.default.svc.cluster.local:{port}"),
@@ -40,7 +49,7 @@ pub(crate) fn outbound(admin: SocketAddr, listen: SocketAddr, peer: SocketAddr, 
             "UpstreamTlsContext",
             json!({
                 "common_tls_context": common_tls(own, "bench", &[if http2 { "h2" } else { "http/1.1" }]),
-                "sni": format!("outbound_.{port}_._.{name}.default.svc.cluster.local"),
+                "sni": server_name(name, port),
             }),
         );
         upstream
@@ -54,7 +63,7 @@ pub(crate) fn outbound(admin: SocketAddr, listen: SocketAddr, peer: SocketAddr, 
             "traffic_direction": "OUTBOUND",
             "filter_chains": [{"filters": [manager("outbound", routes, json!({}))]}],
         }]),
-        json!([upstream("bench-http", 8080, false), upstream("bench-grpc", 8081, true)]),
+        json!([upstream("bench-http", 8080, between == Between::Http2), upstream("bench-grpc", 8081, true)]),
     )
 }
 
@@ -75,7 +84,7 @@ pub(crate) fn inbound(admin: SocketAddr, listen: SocketAddr, application: Socket
         json!({
             "name": cluster,
             "filter_chain_match": {
-                "server_names": [format!("outbound_.{port}_._.{name}.default.svc.cluster.local")],
+                "server_names": [server_name(name, port)],
                 "transport_protocol": "tls",
             },
             "filters": [manager],

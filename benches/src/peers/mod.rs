@@ -1,0 +1,71 @@
+//! The contestants as pairs of processes: caller's proxy → mutual TLS 1.3 → application's proxy.
+
+pub mod envoy;
+mod envoy_config;
+pub mod haproxy;
+pub mod nginx;
+pub mod pki;
+pub mod relay;
+pub mod weir;
+
+use crate::contestant::{Failure, Handshake};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+use weir_tests::{client::get, process::Process};
+
+/// The ports of one hop.
+pub(crate) struct Hop {
+    pub(crate) http: SocketAddr,
+    pub(crate) http2: SocketAddr,
+}
+
+pub(crate) fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// How to shake hands with a pair's inbound side as its caller would.
+pub(crate) fn handshake(address: SocketAddr, own: &pki::Certificates) -> Option<Handshake> {
+    let name = pki::dns_name("bench");
+    Some(Handshake { address, name, chain: own.chain.clone(), key: own.key.clone() })
+}
+
+/// Waits until a request goes through a new pair.
+pub(crate) async fn settle(who: &str, outbound: SocketAddr, pair: [&Process; 2]) -> Result<(), Failure> {
+    let limit = Instant::now() + Duration::from_secs(30);
+    loop {
+        let said = match get(outbound, "bench-http:8080", "/small").await {
+            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) => answer.status().to_string(),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() > limit {
+            let logs = pair.map(Process::log).join("");
+            return Err(format!("no request goes through {who}'s pair: {said}\n{logs}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A program of this machine: of the folder that `tests/setup` makes, of the path, or of the folders for daemons, which
+/// are not in everyone's path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let ours = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.weir/peers/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [ours].into_iter().chain(std::env::split_paths(&path)).chain(["/usr/sbin".into()]);
+    let found = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
+    if found.is_none() {
+        eprintln!("{program} is not installed, so it is left out; tests/setup installs it");
+    }
+    found
+}
+
+/// What a program says to `--version`, without the folder that it is in.
+pub(crate) fn version(program: &std::path::Path) -> String {
+    let said = Command::new(program).arg("--version").output();
+    let said = said.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    said.replace(&format!("{} ", program.display()), "").trim().to_owned()
+}
