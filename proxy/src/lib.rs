@@ -24,6 +24,7 @@
 //! `CONNECT` and everything that is not HTTP goes from [`listen`] `tcp` to [`tunnel`] as bytes.
 
 pub mod admin;
+pub mod alarm;
 pub mod app;
 pub mod body;
 pub mod connection;

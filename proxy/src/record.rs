@@ -3,7 +3,7 @@
 
 use crate::{
     body::{End, Finish},
-    connection::{Connection, is_grpc},
+    connection::Connection,
     error::{Error, Kind},
     reply,
     stage::Response,
@@ -21,7 +21,10 @@ use std::{
 
 /// Begins records.
 #[derive(Clone)]
-pub struct Recorder {
+pub struct Recorder(Arc<Told>);
+
+/// Where it is told.
+struct Told {
     metrics: Arc<Metrics>,
     log: Arc<AccessLog>,
 }
@@ -49,9 +52,12 @@ pub struct Facts {
 
 /// A shared hold on the facts.
 #[derive(Clone)]
-pub struct Record {
-    facts: Arc<Mutex<Facts>>,
+pub struct Record(Arc<Shared>);
+
+struct Shared {
+    facts: Mutex<Facts>,
     recorder: Recorder,
+    start: Instant,
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -59,25 +65,21 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 impl Recorder {
     /// Tells to these.
     pub fn new(metrics: Arc<Metrics>, log: Arc<AccessLog>) -> Self {
-        Self { metrics, log }
+        Self(Arc::new(Told { metrics, log }))
     }
 
     /// A request has come.
-    pub fn begin<B>(&self, request: &http::Request<B>, connection: &Connection) -> Record {
-        let grpc = is_grpc(request.headers());
+    pub fn begin<B>(&self, request: &http::Request<B>, grpc: bool, connection: &Connection) -> Record {
         let protocol = match request.version() {
             Version::HTTP_2 if grpc => Protocol::Grpc,
             Version::HTTP_2 => Protocol::Http2,
             _ => Protocol::Http1,
         };
-        let mut told = RequestRecord::new(
-            SystemTime::now(),
-            connection.direction,
-            protocol,
-            request.method().clone(),
-            request.uri().clone(),
-        );
-        let in_words = self.log.is_on();
+        let in_words = self.0.log.is_on();
+        // The time of day is told in words only.
+        let time = if in_words { SystemTime::now() } else { SystemTime::UNIX_EPOCH };
+        let mut told =
+            RequestRecord::new(time, connection.direction, protocol, request.method().clone(), request.uri().clone());
         if in_words {
             let text = |name: &HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).map(Arc::from);
             told.user_agent = text(&USER_AGENT);
@@ -102,11 +104,12 @@ impl Recorder {
         );
         told.peer = Some(connection.peer);
         told.source_identity = connection.identity.clone();
-        self.record(told, self.log.is_on(), false)
+        self.record(told, self.0.log.is_on(), false)
     }
 
     fn record(&self, told: RequestRecord, in_words: bool, grpc: bool) -> Record {
         let direction = told.direction;
+        let start = Instant::now();
         let facts = Facts {
             told,
             metrics: None,
@@ -115,18 +118,23 @@ impl Recorder {
             tries: 0,
             waited: Duration::ZERO,
             in_words,
-            start: Instant::now(),
+            start,
             grpc,
-            _in_flight: self.metrics.begin(direction),
+            _in_flight: self.0.metrics.begin(direction),
         };
-        Record { facts: Arc::new(Mutex::new(facts)), recorder: self.clone() }
+        Record(Arc::new(Shared { facts: Mutex::new(facts), recorder: self.clone(), start }))
     }
 }
 
 impl Record {
     /// Reads or writes the facts. Short: other stages wait.
     pub fn with<T>(&self, f: impl FnOnce(&mut Facts) -> T) -> T {
-        f(&mut self.facts.lock())
+        f(&mut self.0.facts.lock())
+    }
+
+    /// When the request's headers had come.
+    pub fn begun(&self) -> tokio::time::Instant {
+        self.0.start.into()
     }
 
     /// Sees to it that the end is told, whatever it will be.
@@ -143,16 +151,19 @@ impl Record {
     pub fn refused(self, error: &Error, grpc: bool) -> Response {
         self.watch().refused(error, grpc)
     }
+}
 
-    fn tell(self) {
+impl Shared {
+    fn tell(&self) {
         let mut facts = self.facts.lock();
         facts.told.duration = facts.start.elapsed();
+        let Told { metrics, log } = &*self.recorder.0;
         match facts.metrics.take() {
             Some(route) => route.request(&facts.told),
-            None => self.recorder.metrics.unrouted(&facts.told),
+            None => metrics.unrouted(&facts.told),
         }
-        if facts.in_words && self.recorder.log.wants(&facts.told, rand::random()) {
-            self.recorder.log.write(Box::new(facts.told.clone()));
+        if facts.in_words && log.wants(&facts.told, rand::random()) {
+            log.write(Box::new(facts.told.clone()));
         }
     }
 }
@@ -168,8 +179,9 @@ impl Watched {
         if let Some(record) = &self.record {
             record.with(|facts| facts.answered(&response));
         }
-        let record = self.record.take();
-        response.body_mut().hold().finish.push(Box::new(Self { record }));
+        if let Some(Record(shared)) = self.record.take() {
+            response.body_mut().hold().finish.push(shared);
+        }
         response
     }
 
@@ -199,10 +211,10 @@ impl Facts {
         self.tries
     }
 
-    /// The try that began at `begun` has its outcome.
-    pub fn try_ends(&mut self, begun: Instant, result: AttemptResult) {
+    /// The try that took so long has its outcome.
+    pub fn try_ends(&mut self, took: Duration, result: AttemptResult) {
         if let Some(last) = self.told.attempts.last_mut() {
-            last.took = begun.elapsed();
+            last.took = took;
             last.result = result;
         }
     }
@@ -226,21 +238,20 @@ impl Facts {
     }
 }
 
-impl Finish for Watched {
-    fn finish(&mut self, end: End, bytes: u64, trailers: Option<&HeaderMap>) {
-        let Some(record) = self.record.take() else { return };
-        record.with(|facts| {
-            facts.told.bytes_sent = bytes;
-            match end {
-                End::Complete => {}
-                End::Failed(kind) => facts.told.reason = Some(kind),
-                End::Abandoned => facts.told.reason = Some(Kind::ClientDisconnected),
-            }
-            if let Some(code) = trailers.filter(|_| facts.grpc).and_then(grpc_status) {
-                facts.told.grpc_status = Some(code);
-            }
-        });
-        record.tell();
+impl Finish for Shared {
+    fn finish(&self, end: End, bytes: u64, trailers: Option<&HeaderMap>) {
+        let mut facts = self.facts.lock();
+        facts.told.bytes_sent = bytes;
+        match end {
+            End::Complete => {}
+            End::Failed(kind) => facts.told.reason = Some(kind),
+            End::Abandoned => facts.told.reason = Some(Kind::ClientDisconnected),
+        }
+        if let Some(code) = trailers.filter(|_| facts.grpc).and_then(grpc_status) {
+            facts.told.grpc_status = Some(code);
+        }
+        drop(facts);
+        self.tell();
     }
 }
 
@@ -248,7 +259,7 @@ impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
             record.with(|facts| facts.told.reason = Some(Kind::ClientDisconnected));
-            record.tell();
+            record.0.tell();
         }
     }
 }

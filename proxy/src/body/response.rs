@@ -2,19 +2,22 @@
 //! request held (connection, permits, record) at the moment the last byte has gone, not when somebody drops it.
 
 use super::BoxError;
-use crate::error::{Error, Kind};
+use crate::{
+    alarm::Alarm,
+    error::{Error, Kind},
+};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
     any::Any,
-    future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// How a response ended.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub enum End {
 /// Told once how a response ended.
 pub trait Finish: Send + Sync {
     /// `bytes` of body were passed on; `trailers` if there were any.
-    fn finish(&mut self, end: End, bytes: u64, trailers: Option<&HeaderMap>);
+    fn finish(&self, end: End, bytes: u64, trailers: Option<&HeaderMap>);
 }
 
 /// What a response holds until its end.
@@ -39,17 +42,18 @@ pub struct Held {
     /// Let go in this order: the connection, then permits.
     pub things: smallvec::SmallVec<[Box<dyn Any + Send + Sync>; 2]>,
     /// Told how it ended; the last added is told first.
-    pub finish: smallvec::SmallVec<[Box<dyn Finish>; 2]>,
+    pub finish: smallvec::SmallVec<[Arc<dyn Finish>; 2]>,
     /// The whole response must have gone by then.
-    pub deadline: Option<Pin<Box<Sleep>>>,
+    pub deadline: Option<Alarm>,
     idle: Option<Idle>,
     bytes: u64,
 }
 
 struct Idle {
-    sleep: Pin<Box<Sleep>>,
     timeout: Duration,
     moved: bool,
+    /// Set when the first wait begins.
+    alarm: Option<Alarm>,
 }
 
 enum Inner {
@@ -88,14 +92,13 @@ impl ResponseBody {
 
     /// Ends the response when neither a byte came nor one could be passed on for so long.
     pub fn idle_timeout(&mut self, timeout: Duration) {
-        let sleep = Box::pin(tokio::time::sleep(timeout));
-        self.hold().idle = Some(Idle { sleep, timeout, moved: false });
+        self.hold().idle = Some(Idle { timeout, moved: false, alarm: None });
     }
 
     fn end(&mut self, end: End, trailers: Option<&HeaderMap>) {
         let Some(mut held) = self.held.take() else { return };
         let mut end = Some(end);
-        while let Some(mut finish) = held.finish.pop() {
+        while let Some(finish) = held.finish.pop() {
             let told = match end.as_ref() {
                 Some(End::Failed(kind)) => End::Failed(*kind),
                 Some(End::Abandoned) => End::Abandoned,
@@ -117,16 +120,18 @@ impl ResponseBody {
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> Option<Kind> {
         let held = self.held.as_mut()?;
         if let Some(deadline) = &mut held.deadline
-            && deadline.as_mut().poll(cx).is_ready()
+            && deadline.poll(cx).is_ready()
         {
             return Some(Kind::DeadlineExceeded);
         }
         let idle = held.idle.as_mut()?;
-        while idle.sleep.as_mut().poll(cx).is_ready() {
+        let timeout = idle.timeout;
+        let alarm = idle.alarm.get_or_insert_with(|| Alarm::new(Instant::now() + timeout));
+        while alarm.poll(cx).is_ready() {
             if !std::mem::take(&mut idle.moved) {
                 return Some(Kind::IdleTimeout);
             }
-            idle.sleep.as_mut().reset(Instant::now() + idle.timeout);
+            alarm.reset(Instant::now() + timeout);
         }
         None
     }

@@ -55,7 +55,7 @@ async fn http1<A: Answer>(io: Served, busy: Arc<Busy>, answer: A, mut drain: dra
             if draining.is_draining() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            response.body_mut().hold().finish.push(Box::new(under));
+            under.until_end_of(&mut response);
             Ok::<_, Infallible>(response)
         }
     });
@@ -92,7 +92,7 @@ async fn http2<A: Answer>(io: Served, busy: Arc<Busy>, answer: A, mut drain: dra
         let answer = answer.clone();
         async move {
             let mut response = answer.answer(request).await;
-            response.body_mut().hold().finish.push(Box::new(under));
+            under.until_end_of(&mut response);
             Ok::<_, Infallible>(response)
         }
     });

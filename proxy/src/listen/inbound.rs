@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Kind},
     policy::authz::{Asked, enforce},
     record::Recorder,
-    request::{Connection, Request},
+    request::{Connection, Fields, Request},
     stack,
     stage::Response,
     state::{InboundChain, InboundService, State},
@@ -169,8 +169,8 @@ struct Callee {
 
 impl Answer for Callee {
     async fn answer(&self, request: http::Request<Incoming>) -> Response {
-        let record = self.inner.recorder.begin(&request, &self.connection);
-        let grpc = crate::request::is_grpc(request.headers());
+        let fields = Fields::of(request.headers());
+        let record = self.inner.recorder.begin(&request, fields.grpc, &self.connection);
         let snapshot = self.inner.state.load();
         // The chain of this request's snapshot, not of the connection's beginning: rules change under a connection.
         let chain = match &snapshot.inbound {
@@ -178,9 +178,9 @@ impl Answer for Callee {
             None => None,
         };
         let chain = chain.filter(|c| c.tls.is_some() == self.connection.tls).unwrap_or_else(|| self.chain.clone());
-        match Request::admit(request, self.connection.clone(), snapshot, record.clone()) {
+        match Request::admit(request, fields, self.connection.clone(), snapshot, record.clone()) {
             Ok(request) => stack::inbound(&self.inner.parts, &chain, request).await,
-            Err(error) => record.refused(&error, grpc),
+            Err(error) => record.refused(&error, fields.grpc),
         }
     }
 }

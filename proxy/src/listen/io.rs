@@ -1,7 +1,11 @@
 //! A connection that is served: what was read to tell the protocol comes first, and a request whose headers trickle in
 //! ends it.
 
-use crate::upstream::Io;
+use crate::{
+    body::{End, Finish},
+    stage::Response,
+    upstream::Io,
+};
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -30,14 +34,18 @@ pub struct Busy {
 
 /// One request under way.
 #[derive(Debug)]
-pub struct Under(Arc<Busy>);
+pub struct Under(Option<Arc<Busy>>);
 
 impl Busy {
     /// A request begins: its headers have come.
     pub fn begin(self: &Arc<Self>) -> Under {
         self.now.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
-        Under(self.clone())
+        Under(Some(self.clone()))
+    }
+
+    fn ended(&self) {
+        self.now.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether none is under way.
@@ -46,14 +54,27 @@ impl Busy {
     }
 }
 
-impl Drop for Under {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::Relaxed);
+impl Under {
+    /// Under way until `response` has ended.
+    pub fn until_end_of(mut self, response: &mut Response) {
+        if let Some(busy) = self.0.take() {
+            response.body_mut().hold().finish.push(busy);
+        }
     }
 }
 
-impl crate::body::Finish for Under {
-    fn finish(&mut self, _: crate::body::End, _: u64, _: Option<&http::HeaderMap>) {}
+impl Drop for Under {
+    fn drop(&mut self) {
+        if let Some(busy) = self.0.take() {
+            busy.ended();
+        }
+    }
+}
+
+impl Finish for Busy {
+    fn finish(&self, _: End, _: u64, _: Option<&http::HeaderMap>) {
+        self.ended();
+    }
 }
 
 /// A connection that is served.

@@ -11,7 +11,7 @@ use crate::{
     error::Kind,
     record::Recorder,
     reply,
-    request::{Connection, Request},
+    request::{Connection, Fields, Request},
     stack,
     stage::Response,
     state::State,
@@ -80,14 +80,16 @@ struct Caller {
 impl Answer for Caller {
     async fn answer(&self, request: http::Request<Incoming>) -> Response {
         if request.method() == Method::CONNECT {
-            return self.connect(request).await;
+            // Boxed: it is large, and rare.
+            return Box::pin(self.connect(request)).await;
         }
-        let record = self.inner.recorder.begin(&request, &self.connection);
-        let grpc = crate::request::is_grpc(request.headers());
-        let admitted = Request::admit(request, self.connection.clone(), self.inner.state.load(), record.clone());
+        let fields = Fields::of(request.headers());
+        let record = self.inner.recorder.begin(&request, fields.grpc, &self.connection);
+        let snapshot = self.inner.state.load();
+        let admitted = Request::admit(request, fields, self.connection.clone(), snapshot, record.clone());
         match admitted {
             Ok(request) => self.inner.stack.call(request).await,
-            Err(error) => record.refused(&error, grpc),
+            Err(error) => record.refused(&error, fields.grpc),
         }
     }
 }
@@ -95,7 +97,7 @@ impl Answer for Caller {
 impl Caller {
     /// `CONNECT` (RFC 9110 §9.3.6): a connection to the destination first, so that its failure can be told.
     async fn connect(&self, mut request: http::Request<Incoming>) -> Response {
-        let record = self.inner.recorder.begin(&request, &self.connection);
+        let record = self.inner.recorder.begin(&request, false, &self.connection);
         let Some(authority) = request.uri().authority().map(|a| a.as_str().to_ascii_lowercase()) else {
             return record.refused(&Kind::BadRequest.detail("CONNECT without an authority"), false);
         };

@@ -9,7 +9,10 @@ use crate::{
     upstream::Io,
 };
 use smallvec::SmallVec;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Endpoints that are tried for one connection.
 const TRIES: usize = 3;
@@ -46,17 +49,17 @@ pub async fn dial(cluster: &Arc<Cluster>, record: &Record) -> Result<Io> {
     let mut tried: SmallVec<[usize; 2]> = SmallVec::new();
     let mut last = Error::new(Kind::NoHealthyEndpoint);
     for _ in 0..TRIES {
-        let chosen = match cluster.pick(&tried) {
+        let chosen = match cluster.pick(&tried, Instant::now()) {
             Ok(chosen) => chosen,
             Err(error) if tried.is_empty() => return Err(error),
             Err(_) => break,
         };
         let endpoint = &chosen.endpoint;
         record.with(|r| r.endpoint = Some(endpoint.clone()));
-        let mut call = cluster.begin(&chosen);
+        let mut call = cluster.begin(&chosen, Instant::now());
         match cluster.dialer.bytes(endpoint.address, endpoint.mesh).await {
             Ok(io) => {
-                call.answered(Outcome::Success);
+                call.answered(Outcome::Success, Instant::now());
                 return Ok(io);
             }
             Err(error) => {

@@ -21,10 +21,10 @@ pub struct Authorise<N> {
     pub metrics: Arc<Metrics>,
 }
 
-impl<N: Stage<Request, Failure = Error>> Stage<Request> for Authorise<N> {
+impl<N: Stage<Box<Request>, Failure = Error>> Stage<Box<Request>> for Authorise<N> {
     type Failure = Error;
 
-    async fn call(&self, request: Request) -> Result<Response, Error> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         let asked = Asked {
             identity: request.connection.identity.as_ref(),
             http: Some((request.parts.method.as_str(), request.parts.uri.path())),

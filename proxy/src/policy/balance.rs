@@ -16,21 +16,24 @@ use weir_config::model::GrpcCode;
 /// Chooses an endpoint.
 pub struct Balance<N>(pub N);
 
-impl<N: Stage<Placed, Failure = AttemptFailed>> Stage<Attempt> for Balance<N> {
+impl<N: Stage<Placed, Failure = AttemptFailed>> Stage<Box<Attempt>> for Balance<N> {
     type Failure = AttemptFailed;
 
-    async fn call(&self, attempt: Attempt) -> Result<Response, AttemptFailed> {
-        let chosen = match attempt.cluster.pick(&attempt.tried) {
-            Ok(chosen) => chosen,
-            Err(error) => return Err(AttemptFailed { error, message: Some(attempt.message), slot: None }),
-        };
+    async fn call(&self, mut attempt: Box<Attempt>) -> Result<Response, AttemptFailed> {
         let begun = Instant::now();
+        let chosen = match attempt.cluster.pick(&attempt.tried, begun) {
+            Ok(chosen) => chosen,
+            Err(error) => return Err(AttemptFailed { error, message: Some(Box::new(attempt.message)), slot: None }),
+        };
         let number = attempt.record.with(|r| r.try_begins(&chosen, begun));
         let (grpc, record, metrics) = (attempt.grpc, attempt.record.clone(), attempt.cluster.metrics.clone());
-        let mut watched = Watched { call: Some(attempt.cluster.begin(&chosen)), deadline: attempt.deadline };
+        let permit = attempt.permit.take();
+        let mut watched = Watched { call: Some(attempt.cluster.begin(&chosen, begun)), deadline: attempt.deadline };
         let slot = chosen.slot;
-        let result = self.0.call(Placed { attempt, endpoint: chosen.endpoint }).await;
+        let result = self.0.call(Placed { attempt, endpoint: chosen.endpoint, begun: begun.into() }).await;
         let Some(mut call) = watched.call.take() else { return result };
+        let now = Instant::now();
+        let took = now.saturating_duration_since(begun);
         match result {
             Ok(mut response) => {
                 let code = grpc.then(|| grpc_status(response.headers())).flatten();
@@ -39,14 +42,14 @@ impl<N: Stage<Placed, Failure = AttemptFailed>> Stage<Attempt> for Balance<N> {
                     None => Outcome::of_status(response.status()),
                 };
                 let status = response.status().as_u16();
-                record.with(|r| r.try_ends(begun, AttemptResult::Answered(status, code.map(GrpcCode::number))));
+                record.with(|r| r.try_ends(took, AttemptResult::Answered(status, code.map(GrpcCode::number))));
                 metrics.attempt(number, if outcome.is_failure() { "failure" } else { "success" });
-                call.answered(outcome);
-                response.body_mut().hold().things.push(Box::new(call));
+                call.answered(outcome, now);
+                response.body_mut().hold().things.push(Box::new((call, permit)));
                 Ok(response)
             }
             Err(failed) => {
-                record.with(|r| r.try_ends(begun, AttemptResult::Failed(failed.error.kind())));
+                record.with(|r| r.try_ends(took, AttemptResult::Failed(failed.error.kind())));
                 metrics.attempt(number, failed.error.reason());
                 call.failed(failed.error.kind());
                 Err(AttemptFailed { slot: failed.slot.or(Some(slot)), ..failed })

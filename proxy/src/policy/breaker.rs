@@ -10,16 +10,15 @@ use crate::{
 /// Refuses what is above the limit.
 pub struct Breaker<N>(pub N);
 
-impl<N: Stage<Attempt, Failure = AttemptFailed>> Stage<Attempt> for Breaker<N> {
+impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Stage<Box<Attempt>> for Breaker<N> {
     type Failure = AttemptFailed;
 
-    async fn call(&self, attempt: Attempt) -> Result<Response, AttemptFailed> {
+    async fn call(&self, mut attempt: Box<Attempt>) -> Result<Response, AttemptFailed> {
         let Some(permit) = attempt.cluster.limits.requests.try_acquire() else {
             let error = Kind::Overflow.detail("the cluster's limit of requests is reached");
-            return Err(AttemptFailed { error, message: Some(attempt.message), slot: None });
+            return Err(AttemptFailed { error, message: Some(Box::new(attempt.message)), slot: None });
         };
-        let mut response = self.0.call(attempt).await?;
-        response.body_mut().hold().things.push(Box::new(permit));
-        Ok(response)
+        attempt.permit = Some(permit);
+        self.0.call(attempt).await
     }
 }

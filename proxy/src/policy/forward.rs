@@ -5,7 +5,7 @@ use crate::{
     body::{Body, ResponseBody},
     error::{Kind, Result},
     logic::grpc_timeout,
-    request::{AttemptFailed, Placed, remove_hop_by_hop},
+    request::{Attempt, AttemptFailed, Fields, Placed, remove_hop_by_hop},
     stage::{Response, Stage},
     upstream::Exchange,
 };
@@ -25,25 +25,25 @@ impl Stage<Placed> for Forward {
     type Failure = AttemptFailed;
 
     async fn call(&self, placed: Placed) -> Result<Response, AttemptFailed> {
-        let Placed { attempt, endpoint } = placed;
-        let mut message = attempt.message;
+        let Placed { attempt, endpoint, begun } = placed;
+        let Attempt { mut message, cluster, worker, grpc, spoken, deadline, record, .. } = *attempt;
         let upgrade = message.headers().contains_key(header::UPGRADE);
-        let version = match attempt.cluster.config.protocol {
+        let version = match cluster.config.protocol {
             _ if upgrade => Version::HTTP_11,
             Protocol::Http2 => Version::HTTP_2,
-            Protocol::UseDownstream if attempt.grpc || attempt.spoken == Version::HTTP_2 => Version::HTTP_2,
+            Protocol::UseDownstream if grpc || spoken == Version::HTTP_2 => Version::HTTP_2,
             Protocol::Http1 | Protocol::UseDownstream | Protocol::Tcp => Version::HTTP_11,
         };
         if let Err(error) = address(&mut message, version) {
-            return Err(AttemptFailed { error, message: Some(message), slot: None });
+            return Err(AttemptFailed { error, message: Some(Box::new(message)), slot: None });
         }
-        if let Some(deadline) = attempt.deadline.filter(|_| attempt.grpc) {
+        if let Some(deadline) = deadline.filter(|_| grpc) {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             message.headers_mut().insert(GRPC_TIMEOUT.clone(), grpc_timeout::format(left));
         }
-        match endpoint.pool.send(attempt.worker, &attempt.cluster.dialer, message).await {
+        match endpoint.pool.send(worker, &cluster.dialer, message, begun).await {
             Ok(exchange) => {
-                attempt.record.with(|r| {
+                record.with(|r| {
                     if let Some(last) = r.told.attempts.last_mut() {
                         last.connection_reused = exchange.reused;
                     }
@@ -91,7 +91,8 @@ fn back(exchange: Exchange) -> Response {
     let (mut parts, incoming) = exchange.response.into_parts();
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = switching.then(|| parts.headers.get(header::UPGRADE).cloned()).flatten();
-    remove_hop_by_hop(&mut parts.headers);
+    let fields = Fields::of(&parts.headers);
+    remove_hop_by_hop(&mut parts.headers, &fields);
     if let Some(protocol) = protocol {
         parts.headers.insert(header::UPGRADE, protocol);
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -11,10 +11,10 @@ use std::convert::Infallible;
 /// Records a request to its very end.
 pub struct Observe<N>(pub N);
 
-impl<N: Stage<Request, Failure = Error>> Stage<Request> for Observe<N> {
+impl<N: Stage<Box<Request>, Failure = Error>> Stage<Box<Request>> for Observe<N> {
     type Failure = Infallible;
 
-    async fn call(&self, request: Request) -> Result<Response, Infallible> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, Infallible> {
         let grpc = request.grpc;
         // Dropped on the way, when the caller goes away before there is a response, it says so.
         let record = request.record.clone().watch();

@@ -3,6 +3,7 @@
 //! request's body can be sent again.
 
 use crate::{
+    alarm::until,
     body::{Body, Replay, ReplayMemory},
     error::{Error, Kind, RetrySafety},
     logic::{Permit, backoff},
@@ -28,11 +29,11 @@ pub struct Retry<N> {
     pub memory: Arc<ReplayMemory>,
 }
 
-impl<N: Stage<Attempt, Failure = AttemptFailed>> Stage<Routed> for Retry<N> {
+impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Stage<Routed> for Retry<N> {
     type Failure = Error;
 
     async fn call(&self, routed: Routed) -> Result<Response, Error> {
-        routed.cluster.budget.deposit(std::time::Instant::now());
+        routed.cluster.budget.deposit(routed.request.received.into_std());
         let mut tries = Tries::new(routed, &self.memory);
         loop {
             let attempt = tries.next()?;
@@ -53,19 +54,15 @@ impl<N: Stage<Attempt, Failure = AttemptFailed>> Stage<Routed> for Retry<N> {
     }
 }
 
-impl<N: Stage<Attempt, Failure = AttemptFailed>> Retry<N> {
-    async fn once(&self, attempt: Attempt, policy: Option<&RetryPolicy>) -> Result<Response, AttemptFailed> {
-        match policy.and_then(|p| p.per_try_timeout) {
-            None => self.next.call(attempt).await,
-            Some(limit) => {
-                let record = attempt.record.clone();
-                match tokio::time::timeout(limit, self.next.call(attempt)).await {
-                    Ok(result) => result,
-                    Err(_) => {
-                        let slot = record.with(|r| r.slot);
-                        Err(AttemptFailed { error: Error::new(Kind::PerTryTimeout), message: None, slot })
-                    }
-                }
+impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Retry<N> {
+    async fn once(&self, attempt: Box<Attempt>, policy: Option<&RetryPolicy>) -> Result<Response, AttemptFailed> {
+        let limit = policy.and_then(|p| p.per_try_timeout);
+        let record = attempt.record.clone();
+        match until(limit.map(|limit| Instant::now() + limit), self.next.call(attempt)).await {
+            Some(result) => result,
+            None => {
+                let slot = record.with(|r| r.slot);
+                Err(AttemptFailed { error: Error::new(Kind::PerTryTimeout), message: None, slot })
             }
         }
     }
@@ -134,12 +131,12 @@ impl Tries {
         policy_of(&self.routed)
     }
 
-    fn next(&mut self) -> Result<Attempt, Error> {
+    fn next(&mut self) -> Result<Box<Attempt>, Error> {
         let message = self.message.take().ok_or_else(|| Kind::Internal.detail("a try without a message"))?;
         self.made += 1;
         let record = self.routed.request.record.clone();
         record.with(|r| r.tries = self.made);
-        Ok(Attempt {
+        Ok(Box::new(Attempt {
             message,
             cluster: self.routed.cluster.clone(),
             worker: self.routed.request.connection.worker,
@@ -148,7 +145,8 @@ impl Tries {
             tried: self.tried.clone(),
             deadline: self.deadline(),
             record,
-        })
+            permit: None,
+        }))
     }
 
     /// The end of the next try: of the request's time, or of the time that one try may take.
@@ -200,7 +198,7 @@ impl Tries {
         if let Err(failed) = result
             && let Some(message) = failed.message.take()
         {
-            self.message = Some(message);
+            self.message = Some(*message);
             return true;
         }
         let Some(parts) = &self.parts else { return false };

@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Kind},
     request::{Request, Routed, rewrite::answer},
     stage::{Response, Stage},
-    state::{HostEntry, Route, RouteAction, RouteTable, State},
+    state::{HostEntry, Route, RouteAction, RouteTable, Snapshot, State},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -19,11 +19,11 @@ pub struct RouteOutbound<N> {
     pub state: Arc<State>,
 }
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Request> for RouteOutbound<N> {
+impl<N: Stage<Routed, Failure = Error>> Stage<Box<Request>> for RouteOutbound<N> {
     type Failure = Error;
 
-    async fn call(&self, mut request: Request) -> Result<Response, Error> {
-        let found = self.state.host(request.snapshot.clone(), &request.authority, PATIENCE).await;
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
+        let found = self.host(&request).await;
         let host = match found {
             None => {
                 return Err(Kind::ConfigNotReady.detail(format!("no configuration for {} in time", request.authority)));
@@ -40,6 +40,16 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Request> for RouteOutbound<N> {
     }
 }
 
+impl<N> RouteOutbound<N> {
+    async fn host(&self, request: &Request) -> Option<(Arc<Snapshot>, HostEntry)> {
+        if let Some(known) = self.state.known(&request.snapshot, &request.authority, request.received.into_std()) {
+            return Some((request.snapshot.clone(), known));
+        }
+        // Boxed: it is large, and rare.
+        Box::pin(self.state.host(request.snapshot.clone(), &request.authority, PATIENCE)).await
+    }
+}
+
 /// Finds the rule among those of an inbound chain.
 pub struct RouteInbound<N> {
     /// What comes next.
@@ -48,15 +58,15 @@ pub struct RouteInbound<N> {
     pub routes: Arc<RouteTable>,
 }
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Request> for RouteInbound<N> {
+impl<N: Stage<Routed, Failure = Error>> Stage<Box<Request>> for RouteInbound<N> {
     type Failure = Error;
 
-    async fn call(&self, request: Request) -> Result<Response, Error> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         dispatch(&self.next, &self.routes, request).await
     }
 }
 
-async fn dispatch<N>(next: &N, routes: &RouteTable, request: Request) -> Result<Response, Error>
+async fn dispatch<N>(next: &N, routes: &RouteTable, request: Box<Request>) -> Result<Response, Error>
 where
     N: Stage<Routed, Failure = Error>,
 {
@@ -70,7 +80,7 @@ where
     next.call(destined(request, route)?).await
 }
 
-fn destined(request: Request, route: Arc<Route>) -> Result<Routed, Error> {
+fn destined(request: Box<Request>, route: Arc<Route>) -> Result<Routed, Error> {
     let RouteAction::Forward(forward) = &route.action else {
         return Err(Kind::Internal.detail("a route that answers itself"));
     };

@@ -2,6 +2,7 @@
 //! It covers the whole response; on the way it is handed on, shortened by what has passed.
 
 use crate::{
+    alarm::{Alarm, until},
     error::{Error, Kind},
     logic::grpc_timeout,
     request::{Deadline, Routed},
@@ -9,7 +10,6 @@ use crate::{
     state::RouteAction,
 };
 use http::{HeaderName, StatusCode};
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// Ends what takes too long.
@@ -27,34 +27,27 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Timeout<N> {
             _ => None,
         };
         routed.deadline = deadline(&routed);
-        let Some(deadline) = routed.deadline else {
-            let mut response = self.0.call(routed).await?;
-            hold_idle(&mut response, idle);
-            return Ok(response);
+        let deadline = routed.deadline;
+        let kind = match deadline {
+            Some(Deadline { callers: true, .. }) => Kind::DeadlineExceeded,
+            _ => Kind::RequestTimeout,
         };
-        let kind = if deadline.callers { Kind::DeadlineExceeded } else { Kind::RequestTimeout };
-        if deadline.at <= Instant::now() {
+        if deadline.is_some_and(|d| d.at <= Instant::now()) {
             return Err(kind.detail("the deadline had passed before the request was sent"));
         }
-        let mut sleep = Box::pin(tokio::time::sleep_until(deadline.at));
-        let mut response = tokio::select! {
-            biased;
-            response = self.0.call(routed) => response?,
-            () = &mut sleep => return Err(Error::new(kind)),
-        };
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS && !http_body::Body::is_end_stream(response.body()) {
-            response.body_mut().hold().deadline = Some(sleep);
+        let end = deadline.map(|d| d.at);
+        let Some(response) = until(end, self.0.call(routed)).await else { return Err(Error::new(kind)) };
+        let mut response = response?;
+        if http_body::Body::is_end_stream(response.body()) {
+            return Ok(response);
         }
-        hold_idle(&mut response, idle);
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.body_mut().hold().deadline = end.map(Alarm::new);
+        }
+        if let Some(idle) = idle {
+            response.body_mut().idle_timeout(idle);
+        }
         Ok(response)
-    }
-}
-
-fn hold_idle(response: &mut Response, idle: Option<Duration>) {
-    if let Some(idle) = idle
-        && !http_body::Body::is_end_stream(response.body())
-    {
-        response.body_mut().idle_timeout(idle);
     }
 }
 

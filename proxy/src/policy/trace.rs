@@ -19,10 +19,11 @@ static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-impl<N: Stage<Request, Failure = Error>> Stage<Request> for Trace<N> {
+impl<N: Stage<Box<Request>, Failure = Error>> Stage<Box<Request>> for Trace<N> {
     type Failure = Error;
 
-    async fn call(&self, mut request: Request) -> Result<Response, Error> {
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
+        let fields = request.fields;
         let headers = &mut request.parts.headers;
         if request.connection.direction == Direction::Inbound {
             match &request.connection.client_cert {
@@ -30,12 +31,13 @@ impl<N: Stage<Request, Failure = Error>> Stage<Request> for Trace<N> {
                 None => headers.remove(&CLIENT_CERT),
             };
         }
-        let context = match headers.get(&TRACEPARENT).and_then(|v| TraceContext::parse(v.as_bytes())) {
+        let theirs = fields.traceparent.then(|| headers.get(&TRACEPARENT)).flatten();
+        let context = match theirs.and_then(|v| TraceContext::parse(v.as_bytes())) {
             Some(caller) => caller.child(rand::random()),
             None => TraceContext::new(rand::random(), rand::random(), false),
         };
         headers.insert(TRACEPARENT.clone(), context.header());
-        if !headers.contains_key(&X_REQUEST_ID) {
+        if !fields.request_id {
             headers.insert(X_REQUEST_ID.clone(), request_id(rand::random()));
         }
         request.record.with(|facts| {

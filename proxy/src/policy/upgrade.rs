@@ -26,26 +26,25 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Upgrades<N> {
     type Failure = Error;
 
     async fn call(&self, mut routed: Routed) -> Result<Response, Error> {
-        let Some(upgrade) = routed.request.upgrade.take() else {
-            let response = self.next.call(routed).await?;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(Kind::UpgradeFailed.detail("an upgrade that nobody asked for"));
-            }
-            return Ok(response);
-        };
-        let headers = &mut routed.request.parts.headers;
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, upgrade.protocol);
-        let idle = match &routed.route.action {
-            crate::state::RouteAction::Forward(f) => f.idle_timeout.unwrap_or(IDLE),
-            _ => IDLE,
-        };
-        routed.request.upgrading = true;
+        let asked = routed.request.upgrade.take().map(|upgrade| {
+            let headers = &mut routed.request.parts.headers;
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, upgrade.protocol);
+            routed.request.upgrading = true;
+            let idle = match &routed.route.action {
+                crate::state::RouteAction::Forward(f) => f.idle_timeout.unwrap_or(IDLE),
+                _ => IDLE,
+            };
+            (upgrade.client, idle)
+        });
         let mut response = self.next.call(routed).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some((client, idle)) = asked else {
+                return Err(Kind::UpgradeFailed.detail("an upgrade that nobody asked for"));
+            };
             let upstream = hyper::upgrade::on(&mut response);
             self.tunnel.spawn(async move |counted| {
-                let (client, upstream) = tokio::join!(upgrade.client, upstream);
+                let (client, upstream) = tokio::join!(client, upstream);
                 match (client, upstream) {
                     (Ok(client), Ok(upstream)) => {
                         tunnel::join(TokioIo::new(client), TokioIo::new(upstream), idle, counted).await;

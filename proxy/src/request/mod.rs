@@ -1,10 +1,12 @@
 //! A request as the stages see it: checked against HTTP's rules once, when it comes in, and cleaned of what belongs to
 //! one hop only.
 
+mod fields;
 pub mod rewrite;
 mod routed;
 
 pub use crate::connection::{Connection, is_grpc};
+pub use fields::Fields;
 pub use routed::{Attempt, AttemptFailed, Deadline, Placed, Routed};
 
 use crate::{
@@ -36,6 +38,8 @@ pub struct Request {
     pub authority: Arc<str>,
     /// Whether it is gRPC.
     pub grpc: bool,
+    /// The header fields it came with.
+    pub fields: Fields,
     /// The version of HTTP that the client speaks.
     pub spoken: Version,
     /// The upgrade it asks for.
@@ -67,73 +71,71 @@ impl Request {
     /// `bad_request`, `request_headers_too_large`: what was wrong stands in the detail.
     pub fn admit(
         mut incoming: http::Request<Incoming>,
+        fields: Fields,
         connection: Arc<Connection>,
         snapshot: Arc<Snapshot>,
         record: Record,
-    ) -> Result<Self> {
-        check(&incoming)?;
-        let upgrade = upgrade_offer(&mut incoming);
+    ) -> Result<Box<Self>> {
+        check(&incoming, &fields)?;
+        let upgrade = fields.upgrade.then(|| upgrade_offer(&mut incoming)).flatten();
         let (mut parts, body) = incoming.into_parts();
         let authority = authority(&parts)?;
-        remove_hop_by_hop(&mut parts.headers);
-        join_cookies(&mut parts);
-        let grpc = is_grpc(&parts.headers);
-        let spoken = parts.version;
-        let body = Body::incoming(body);
-        let received = Instant::now();
-        Ok(Self {
-            parts,
-            body,
+        remove_hop_by_hop(&mut parts.headers, &fields);
+        // `Connection` may have named any of them.
+        let fields = if fields.connection { Fields::of(&parts.headers) } else { fields };
+        join_cookies(&mut parts, &fields);
+        Ok(Box::new(Self {
             authority,
-            grpc,
-            spoken,
+            grpc: fields.grpc,
+            fields,
+            spoken: parts.version,
+            parts,
+            body: Body::incoming(body),
             upgrade,
             upgrading: false,
             connection,
             snapshot,
-            received,
+            received: record.begun(),
             record,
-        })
+        }))
     }
 }
 
-fn check<B>(request: &http::Request<B>) -> Result<()> {
-    let headers = request.headers();
-    if headers.len() > MAX_HEADERS {
+fn check<B>(request: &http::Request<B>, fields: &Fields) -> Result<()> {
+    if request.headers().len() > MAX_HEADERS {
         return Err(Kind::RequestHeadersTooLarge.detail(format!("more than {MAX_HEADERS} header fields")));
     }
-    let mut hosts = headers.get_all(HOST).iter();
-    let first = hosts.next();
-    if hosts.next().is_some() {
+    if fields.hosts > 1 {
         // RFC 9112 §3.2
         return Err(bad("more than one Host header"));
     }
-    if request.version() == Version::HTTP_11 && first.is_none() {
+    if request.version() == Version::HTTP_11 && fields.hosts == 0 {
         return Err(bad("an HTTP/1.1 request without Host"));
     }
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+    if fields.transfer_encoding && fields.content_length {
         // RFC 9112 §6.1: the mark of request smuggling.
         return Err(bad("both Transfer-Encoding and Content-Length"));
     }
-    if request.version() < Version::HTTP_11 && headers.contains_key(TRANSFER_ENCODING) {
+    if request.version() < Version::HTTP_11 && fields.transfer_encoding {
         return Err(bad("Transfer-Encoding in HTTP/1.0"));
     }
     if request.version() == Version::HTTP_2 {
-        check_http2(request, first)?;
+        check_http2(request, fields)?;
     }
     Ok(())
 }
 
 /// RFC 9113 §8.2.2 and §8.3.1.
-fn check_http2<B>(request: &http::Request<B>, host: Option<&HeaderValue>) -> Result<()> {
+fn check_http2<B>(request: &http::Request<B>, fields: &Fields) -> Result<()> {
     let headers = request.headers();
-    if headers.contains_key(CONNECTION) || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(UPGRADE) {
+    if fields.connection || fields.transfer_encoding || fields.upgrade {
         return Err(bad("a connection header in HTTP/2"));
     }
-    if headers.get(TE).is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    if fields.te && headers.get(TE).is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         return Err(bad("TE other than `trailers` in HTTP/2"));
     }
-    if let (Some(host), Some(authority)) = (host, request.uri().authority())
+    if fields.hosts > 0
+        && let (Some(host), Some(authority)) = (headers.get(HOST), request.uri().authority())
         && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
     {
         return Err(bad("Host and :authority differ"));
@@ -184,8 +186,8 @@ static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection"
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Takes away what belongs to one hop (RFC 9110 §7.6.1). `TE: trailers` stays: gRPC asks for it.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.get(CONNECTION) {
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, fields: &Fields) {
+    if let Some(connection) = fields.connection.then(|| headers.get(CONNECTION)).flatten() {
         // `keep-alive` and `close` name nothing; anything else names a header to be removed.
         let plain = |t: &str| {
             let t = t.trim();
@@ -196,8 +198,19 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS, &UPGRADE, &TRANSFER_ENCODING] {
-        headers.remove(name);
+    if fields.upgrade {
+        headers.remove(UPGRADE);
+    }
+    if fields.transfer_encoding {
+        headers.remove(TRANSFER_ENCODING);
+    }
+    if fields.other_hop_by_hop {
+        for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
+            headers.remove(name);
+        }
+    }
+    if !fields.te {
+        return;
     }
     if headers.get(TE).is_some_and(|te| !has_token(te, "trailers")) {
         headers.remove(TE);
@@ -222,8 +235,8 @@ fn remove_named(headers: &mut HeaderMap) {
 }
 
 /// HTTP/2 may split cookies into several fields; HTTP/1.1 may not (RFC 9113 §8.2.3).
-fn join_cookies(parts: &mut Parts) {
-    if parts.version != Version::HTTP_2 || parts.headers.get_all(COOKIE).iter().nth(1).is_none() {
+fn join_cookies(parts: &mut Parts, fields: &Fields) {
+    if parts.version != Version::HTTP_2 || fields.cookies < 2 {
         return;
     }
     let crumbs: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
@@ -261,7 +274,8 @@ mod tests {
             ("http2-settings", "AAAA"),
             ("x-other", "2"),
         ]);
-        remove_hop_by_hop(&mut map);
+        let fields = Fields::of(&map);
+        remove_hop_by_hop(&mut map, &fields);
         assert_eq!(map.len(), 3, "{map:?}");
         assert_eq!(map["te"], "trailers");
         assert_eq!((&map["host"], &map["x-other"]), (&"a".parse().unwrap(), &"2".parse().unwrap()));
@@ -272,7 +286,7 @@ mod tests {
         let with = |version: Version, pairs: &[(&'static str, &'static str)]| {
             let mut request = http::Request::builder().version(version).uri("/").body(()).unwrap();
             *request.headers_mut() = headers(pairs);
-            check(&request).err().map(|e| e.kind())
+            check(&request, &Fields::of(request.headers())).err().map(|e| e.kind())
         };
         assert_eq!(with(Version::HTTP_11, &[("host", "a")]), None);
         assert_eq!(with(Version::HTTP_11, &[]), Some(Kind::BadRequest));
@@ -289,7 +303,8 @@ mod tests {
         let mut request = http::Request::builder().version(Version::HTTP_2).uri("/").body(()).unwrap();
         *request.headers_mut() = headers(&[("cookie", "a=1"), ("cookie", "b=2")]);
         let (mut parts, ()) = request.into_parts();
-        join_cookies(&mut parts);
+        let fields = Fields::of(&parts.headers);
+        join_cookies(&mut parts, &fields);
         assert_eq!(parts.headers["cookie"], "a=1; b=2");
         assert_eq!(parts.headers.get_all(COOKIE).iter().count(), 1);
     }

@@ -4,6 +4,7 @@ use super::Request;
 use crate::{
     body::Body,
     error::Error,
+    logic::Permit,
     record::Record,
     state::{Cluster, Endpoint, Route, Target},
 };
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 /// A request whose destination is known.
 pub struct Routed {
     /// The request.
-    pub request: Request,
+    pub request: Box<Request>,
     /// The rule that was chosen.
     pub route: Arc<Route>,
     /// The destination that was drawn.
@@ -53,14 +54,18 @@ pub struct Attempt {
     pub deadline: Option<Instant>,
     /// What is told about the request.
     pub record: Record,
+    /// Its place among the requests that the cluster takes.
+    pub permit: Option<Permit>,
 }
 
 /// A try for which an endpoint was chosen.
 pub struct Placed {
     /// The try.
-    pub attempt: Attempt,
+    pub attempt: Box<Attempt>,
     /// Its endpoint.
     pub endpoint: Arc<Endpoint>,
+    /// When it was chosen.
+    pub begun: Instant,
 }
 
 /// A try that brought no response.
@@ -68,7 +73,7 @@ pub struct AttemptFailed {
     /// Why.
     pub error: Error,
     /// The message, where not a byte of it had left.
-    pub message: Option<http::Request<Body>>,
+    pub message: Option<Box<http::Request<Body>>>,
     /// The endpoint's slot, if one had been chosen.
     pub slot: Option<usize>,
 }

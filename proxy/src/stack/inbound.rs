@@ -17,7 +17,7 @@ use std::{pin::Pin, sync::Arc};
 pub fn inbound(
     parts: &Parts,
     chain: &Arc<InboundChain>,
-    request: Request,
+    request: Box<Request>,
 ) -> Pin<Box<dyn Future<Output = Response> + Send>> {
     let InboundService::Http { routes, .. } = &chain.service else {
         return Box::pin(std::future::ready(crate::reply::error(&crate::error::Kind::BytesRefused.into(), false)));

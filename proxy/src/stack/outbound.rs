@@ -49,18 +49,18 @@ impl Outbound {
     }
 
     /// Answers a request.
-    pub async fn call(&self, request: Request) -> Response {
+    pub async fn call(&self, request: Box<Request>) -> Response {
         self.0.boxed(request).await
     }
 }
 
 /// The one box: without it, the type of a whole stack's future would stand in every connection's.
 trait Boxed: Send + Sync {
-    fn boxed(&self, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send + '_>>;
+    fn boxed(&self, request: Box<Request>) -> Pin<Box<dyn Future<Output = Response> + Send + '_>>;
 }
 
-impl<S: Stage<Request, Failure = Infallible>> Boxed for S {
-    fn boxed(&self, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+impl<S: Stage<Box<Request>, Failure = Infallible>> Boxed for S {
+    fn boxed(&self, request: Box<Request>) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
         Box::pin(async move {
             match self.call(request).await {
                 Ok(response) => response,

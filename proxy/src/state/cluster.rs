@@ -70,8 +70,7 @@ impl Cluster {
     ///
     /// # Errors
     /// `no_healthy_endpoint`, `circuit_open`.
-    pub fn pick(&self, tried: &[usize]) -> Result<Chosen> {
-        let now = Instant::now();
+    pub fn pick(&self, tried: &[usize], now: Instant) -> Result<Chosen> {
         self.sweep(now);
         let picked = match self.picker.pick(&Now { cluster: self, now }, tried, &mut rand::rng()) {
             Some(picked) => picked,
@@ -82,8 +81,8 @@ impl Cluster {
     }
 
     /// A request begins at an endpoint.
-    pub fn begin(self: &Arc<Self>, chosen: &Chosen) -> Call {
-        Call { cluster: self.clone(), slot: chosen.slot, ticket: chosen.endpoint.load.start(Instant::now()) }
+    pub fn begin(self: &Arc<Self>, chosen: &Chosen, now: Instant) -> Call {
+        Call { cluster: self.clone(), slot: chosen.slot, ticket: chosen.endpoint.load.start(now) }
     }
 
     /// Endpoints that are ejected now.
@@ -138,8 +137,7 @@ impl Cluster {
 
 impl Call {
     /// The response's headers have come.
-    pub fn answered(&mut self, outcome: Outcome) {
-        let now = Instant::now();
+    pub fn answered(&mut self, outcome: Outcome, now: Instant) {
         if outcome.is_failure() {
             self.ticket.failed(now);
         } else {

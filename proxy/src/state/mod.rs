@@ -140,7 +140,7 @@ impl State {
         authority: &str,
         patience: Duration,
     ) -> Option<(Arc<Snapshot>, HostEntry)> {
-        if let Some(found) = self.find(&snapshot, authority) {
+        if let Some(found) = self.known(&snapshot, authority, Instant::now()) {
             return Some((snapshot, found));
         }
         let mut changed = self.changed.subscribe();
@@ -148,7 +148,7 @@ impl State {
         self.demand.want(&with_port(authority));
         loop {
             let snapshot = self.load();
-            if let Some(found) = self.find(&snapshot, authority) {
+            if let Some(found) = self.known(&snapshot, authority, Instant::now()) {
                 return Some((snapshot, found));
             }
             if tokio::time::timeout_at(limit, changed.changed()).await.is_err() {
@@ -157,14 +157,15 @@ impl State {
         }
     }
 
-    fn find(&self, snapshot: &Snapshot, authority: &str) -> Option<HostEntry> {
+    /// What a snapshot knows of an authority that is called `now`.
+    pub fn known(&self, snapshot: &Snapshot, authority: &str, now: Instant) -> Option<HostEntry> {
         let entry = match snapshot.hosts.get(authority) {
             Some(entry) => entry,
             None if has_port(authority) => return None,
             None => snapshot.hosts.get(&*with_port(authority))?,
         };
         if let HostEntry::Ready(host) = entry {
-            let now = self.parts.born.elapsed().as_secs();
+            let now = now.saturating_duration_since(self.parts.born).as_secs();
             // Read first: the line stays shared between threads unless the second has changed.
             if host.used.load(Ordering::Relaxed) != now {
                 host.used.store(now, Ordering::Relaxed);

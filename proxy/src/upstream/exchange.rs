@@ -24,12 +24,12 @@ pub struct Unsent {
     /// Why.
     pub error: Error,
     /// The request itself, where not a byte of it had left.
-    pub request: Option<Request<Body>>,
+    pub request: Option<Box<Request<Body>>>,
 }
 
 impl Unsent {
     pub(super) fn never_sent(error: Error, request: Request<Body>) -> Self {
-        Self { error: error.retry_is(RetrySafety::NeverSent), request: Some(request) }
+        Self { error: error.retry_is(RetrySafety::NeverSent), request: Some(Box::new(request)) }
     }
 }
 

@@ -82,15 +82,21 @@ impl Pool {
         }
     }
 
-    /// Sends one request and waits for its response's headers. `request.version()` chooses the protocol.
-    pub async fn send(&self, worker: usize, dialer: &Dialer, request: Request<Body>) -> Result<Exchange, Unsent> {
+    /// Sends one request, at `now`, and waits for its response's headers. `request.version()` chooses the protocol.
+    pub async fn send(
+        &self,
+        worker: usize,
+        dialer: &Dialer,
+        request: Request<Body>,
+        now: Instant,
+    ) -> Result<Exchange, Unsent> {
         let Some(worker) = self.workers.get(worker).or_else(|| self.workers.first()) else {
             return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), request));
         };
         if request.version() == Version::HTTP_2 {
             self.send_http2(worker, dialer, request).await
         } else {
-            self.send_http1(worker, dialer, request).await
+            self.send_http1(worker, dialer, request, now).await
         }
     }
 
@@ -99,32 +105,37 @@ impl Pool {
         worker: &Arc<Worker>,
         dialer: &Dialer,
         mut request: Request<Body>,
+        mut now: Instant,
     ) -> Result<Exchange, Unsent> {
-        while let Some(mut idle) = worker.take_idle(dialer.idle_timeout) {
-            match idle.sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.lend(worker, dialer, response, idle.sender, idle.retire_at, true)),
-                Err(error) => {
-                    let unsent = failed(error, true);
-                    match unsent.request {
-                        // Closed before a byte had left: the next one, or a new one.
-                        Some(same) => request = same,
-                        None => return Err(unsent),
-                    }
-                }
+        loop {
+            let idle = worker.take_idle(dialer.idle_timeout, now);
+            let reused = idle.is_some();
+            let (mut sender, retire_at) = match idle {
+                Some(idle) => (idle.sender, idle.retire_at),
+                // Boxed: it is large, and rare.
+                None => match Box::pin(self.dial_http1(dialer)).await {
+                    Ok(dialed) => dialed,
+                    Err(error) => return Err(Unsent::never_sent(error, request)),
+                },
+            };
+            let error = match sender.try_send_request(request).await {
+                Ok(response) => return Ok(self.lend(worker, dialer, response, sender, retire_at, reused)),
+                Err(error) => error,
+            };
+            let unsent = failed(error, reused);
+            match unsent.request {
+                // Closed before a byte had left: the next one, or a new one.
+                Some(same) if reused => request = *same,
+                request => return Err(Unsent { error: unsent.error, request }),
             }
+            now = Instant::now();
         }
-        let Some(permit) = dialer.limits.connections.try_acquire() else {
-            return Err(Unsent::never_sent(at_limit(), request));
-        };
-        let mut sender = match dialer.http1(self.address, self.mesh, &self.count, Some(permit)).await {
-            Ok(sender) => sender,
-            Err(error) => return Err(Unsent::never_sent(error, request)),
-        };
-        let retire_at = dialer.retire_at(Instant::now());
-        match sender.try_send_request(request).await {
-            Ok(response) => Ok(self.lend(worker, dialer, response, sender, retire_at, false)),
-            Err(error) => Err(failed(error, false)),
-        }
+    }
+
+    async fn dial_http1(&self, dialer: &Dialer) -> crate::error::Result<(http1::SendRequest<Body>, Option<Instant>)> {
+        let permit = dialer.limits.connections.try_acquire().ok_or_else(at_limit)?;
+        let sender = dialer.http1(self.address, self.mesh, &self.count, Some(permit)).await?;
+        Ok((sender, dialer.retire_at(Instant::now())))
     }
 
     fn lend(
@@ -156,7 +167,7 @@ impl Pool {
         for _ in 0..3 {
             let (mut sender, stream) = match worker.with_room() {
                 Some(found) => found,
-                None => match self.dial_http2(worker, dialer).await {
+                None => match Box::pin(self.dial_http2(worker, dialer)).await {
                     Ok((sender, stream, fresh)) => {
                         reused = !fresh;
                         (sender, stream)
@@ -171,7 +182,7 @@ impl Pool {
                     match unsent.request {
                         Some(same) => {
                             worker.forget_closed();
-                            request = same;
+                            request = *same;
                         }
                         None => return Err(unsent),
                     }
@@ -209,14 +220,11 @@ fn at_limit() -> Error {
 }
 
 impl Worker {
-    fn take_idle(&self, idle_timeout: Duration) -> Option<Idle> {
+    fn take_idle(&self, idle_timeout: Duration, now: Instant) -> Option<Idle> {
         let mut idle = self.idle.lock();
-        if idle.is_empty() {
-            return None;
-        }
-        let now = Instant::now();
         while let Some(one) = idle.pop() {
-            let fresh = now.duration_since(one.since) < idle_timeout && one.retire_at.is_none_or(|at| now < at);
+            let fresh =
+                now.saturating_duration_since(one.since) < idle_timeout && one.retire_at.is_none_or(|at| now < at);
             if fresh && one.sender.is_ready() {
                 return Some(one);
             }
