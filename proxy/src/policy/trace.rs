@@ -39,6 +39,8 @@ impl<N: Stage<Box<Request>, Failure = Error>> Stage<Box<Request>> for Trace<N> {
         headers.insert(TRACEPARENT.clone(), context.header());
         if !fields.request_id {
             headers.insert(X_REQUEST_ID.clone(), request_id(rand::random()));
+        } else if let Some(theirs) = headers.get_mut(&X_REQUEST_ID) {
+            theirs.set_sensitive(true);
         }
         request.record.with(|facts| {
             if facts.in_words {
