@@ -3,27 +3,36 @@
 //! Whoever accepts or carries work holds a [`Watch`]. When the drain begins, it stops taking new work, finishes what it
 //! has, and drops its watch; [`Trigger::drain`] is over when every watch has been dropped.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{mpsc, watch};
 
 /// Makes the pair.
 pub fn channel() -> (Trigger, Watch) {
     let (begin, begun) = watch::channel(false);
     let (alive, gone) = mpsc::channel(1);
-    (Trigger { begin, gone }, Watch { begun, _alive: alive })
+    let flag = Arc::new(AtomicBool::new(false));
+    (Trigger { begin, gone, flag: flag.clone() }, Watch { begun, flag, _alive: alive })
 }
 
 /// Begins the drain and waits for its end.
 #[derive(Debug)]
 pub struct Trigger {
     begin: watch::Sender<bool>,
+    flag: Arc<AtomicBool>,
     gone: mpsc::Receiver<()>,
 }
 
 impl Trigger {
     /// Begins, and returns `true` when all work is finished, `false` when `limit` is over first.
     pub async fn drain(mut self, limit: Duration) -> bool {
-        self.begin.send_replace(true);
+        self.begin();
         // Nothing is ever sent: this ends when the last watch, and with it the last sender, has been dropped.
         tokio::time::timeout(limit, self.gone.recv()).await.is_ok()
     }
@@ -35,6 +44,7 @@ impl Trigger {
 
     /// Begins without waiting.
     pub fn begin(&self) {
+        self.flag.store(true, Ordering::Relaxed);
         self.begin.send_replace(true);
     }
 }
@@ -56,13 +66,15 @@ impl Signal {
 #[derive(Debug, Clone)]
 pub struct Watch {
     begun: watch::Receiver<bool>,
+    /// The same again, to be looked at for each request.
+    flag: Arc<AtomicBool>,
     _alive: mpsc::Sender<()>,
 }
 
 impl Watch {
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
-        *self.begun.borrow()
+        self.flag.load(Ordering::Relaxed)
     }
 
     /// Returns when the drain has begun (or its trigger is gone).

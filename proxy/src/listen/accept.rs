@@ -2,15 +2,18 @@
 //! threads and each is served where it was accepted.
 
 use crate::{drain, error::Kind, telemetry::Metrics};
+use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     future::Future,
     io,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -88,6 +91,23 @@ impl Drop for Place {
     }
 }
 
+pin_project! {
+    /// A connection in its place. (An `async` block around it would keep it twice: where it was, and where it is awaited.)
+    struct Serving<F> {
+        #[pin]
+        connection: F,
+        _place: Place,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Serving<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().connection.poll(cx)
+    }
+}
+
 /// What accepting on every socket has in common.
 #[derive(Clone)]
 pub struct Accepting {
@@ -140,11 +160,7 @@ where
             continue;
         };
         tcp.set_nodelay(true).ok();
-        let serving = serve(tcp, peer);
-        tokio::spawn(async move {
-            serving.await;
-            drop(place);
-        });
+        tokio::spawn(Serving { connection: serve(tcp, peer), _place: place });
     }
 }
 

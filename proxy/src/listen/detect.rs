@@ -27,13 +27,21 @@ pub enum Speaks {
 /// # Errors
 /// The connection broke.
 pub async fn detect(io: &mut Io, drain: &drain::Watch) -> io::Result<Option<(Speaks, Vec<u8>)>> {
-    let mut read = Vec::with_capacity(4096);
+    let mut read = Vec::new();
     loop {
         // A connection that says nothing while the process drains need not be waited for much longer.
         let patience = if drain.is_draining() { DRAINING } else { FIRST_BYTE };
         let mut draining = drain.clone();
+        let more = async {
+            if io.is_plain() {
+                // No room is kept for what may come much later. (TLS may have it already.)
+                io.readable().await?;
+            }
+            read.reserve(4096);
+            io.read_buf(&mut read).await
+        };
         let more = tokio::select! {
-            more = tokio::time::timeout(patience, io.read_buf(&mut read)) => more,
+            more = tokio::time::timeout(patience, more) => more,
             () = draining.begun(), if !drain.is_draining() => continue,
         };
         match more {

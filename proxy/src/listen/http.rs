@@ -1,32 +1,24 @@
-//! HTTP on one connection, in both versions, until it closes or the process drains.
-//!
-//! While it drains, an HTTP/1.1 connection is not closed under a client that may just be sending: its next response says
-//! `Connection: close`, and a silent one is closed at the end. HTTP/2 has GOAWAY for it.
+//! HTTP on one connection, in both versions, until it closes or the process drains. For HTTP/1.1 see `http1`.
 
 use super::{
     detect::Speaks,
+    http1,
     io::{Busy, Served},
 };
-use crate::{drain, request::MAX_HEADERS, stage::Response};
-use http::{HeaderValue, Request, header::CONNECTION};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use crate::{drain, stage::Response, upstream::Io};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
 /// The bytes that a request's headers may have.
-const MAX_HEADER_BYTES: u32 = 64 * 1024;
+pub(super) const MAX_HEADER_BYTES: u32 = 64 * 1024;
 /// Streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 /// What one stream may have in flight towards us.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// All of them together: a stream that nobody reads leaves room for the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
-/// How long silent HTTP/1.1 connections are kept when the process drains: longer than a request is on its way.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Answers requests.
 pub trait Answer: Clone + Send + Sync + 'static {
@@ -34,54 +26,27 @@ pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
 }
 
-/// Serves a connection to its end. Errors are the client's: they are told where somebody looks for them.
-pub async fn serve<A: Answer>(io: Served, speaks: Speaks, busy: Arc<Busy>, answer: A, drain: drain::Watch) {
-    let result = match speaks {
-        Speaks::Http1 => http1(io, busy, answer, drain).await,
-        Speaks::Http2 => http2(io, busy, answer, drain).await,
-    };
-    if let Err(error) = result {
-        tracing::debug!(error = %crate::upstream::exchange::story(&error), "connection ended");
-    }
-}
-
-async fn http1<A: Answer>(io: Served, busy: Arc<Busy>, answer: A, mut drain: drain::Watch) -> hyper::Result<()> {
-    let (counting, draining) = (busy.clone(), drain.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
-        let under = counting.begin();
-        let (answer, draining) = (answer.clone(), draining.clone());
-        async move {
-            let mut response = answer.answer(request).await;
-            if draining.is_draining() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            under.until_end_of(&mut response);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // `Served` has a clock of its own, which costs nothing where headers come in one piece.
-        .header_read_timeout(None)
-        .half_close(true)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEADER_BYTES as usize)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = drain.begun() => {}
-    }
+/// Serves a connection to its end; `first` has been read of it. Errors are the client's: they are told where somebody
+/// looks for them.
+pub async fn serve<A: Answer>(mut io: Io, mut first: Vec<u8>, speaks: Speaks, answer: A, drain: drain::Watch) {
     loop {
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            () = tokio::time::sleep(LINGER) => {
-                if busy.is_idle() {
-                    connection.as_mut().graceful_shutdown();
-                }
+        let busy = Arc::new(Busy::default());
+        let served = Served::new(io, first, busy.clone());
+        // In boxes: a connection at rest does not keep what serving it takes.
+        let result = match speaks {
+            Speaks::Http1 => Box::pin(http1::serve(served, busy, answer.clone(), drain.clone())).await,
+            Speaks::Http2 => Box::pin(http2(served, busy, answer.clone(), drain.clone())).await.map(|()| None),
+        };
+        match result {
+            Ok(Some(left)) => (io, first) = (left.io, left.first),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(error = %crate::upstream::exchange::story(&error), "connection ended");
+                return;
             }
+        }
+        if first.is_empty() && !http1::rest(&io, drain.clone()).await {
+            return;
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::{
     detect::{Speaks, detect},
     http::{Answer, serve},
-    io::{Busy, Served},
     tcp,
 };
 use crate::{
@@ -62,7 +61,8 @@ impl Inbound {
 
     /// Serves one connection.
     pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
-        let (io, chain, who) = match self.accept(tcp, peer).await {
+        // In a box: a handshake takes much more room than the connection does afterwards.
+        let (io, chain, who) = match Box::pin(self.accept(tcp, peer)).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 self.inner.metrics.connection_refused(Direction::Inbound, error.reason());
@@ -109,7 +109,7 @@ impl Inbound {
         });
         let drain = self.inner.drain.clone();
         if let InboundService::Tcp { .. } = chain.service {
-            return self.bytes(&connection, io, &chain).await;
+            return Box::pin(self.bytes(&connection, io, &chain)).await;
         }
         let (speaks, first) = match who.and_then(|w| w.alpn) {
             Some(Alpn::H2) => (Speaks::Http2, vec![]),
@@ -119,10 +119,8 @@ impl Inbound {
                 _ => return,
             },
         };
-        let busy = Arc::new(Busy::default());
-        let io = Served::new(io, first, busy.clone());
         let callee = Callee { inner: self.inner, connection, chain };
-        serve(io, speaks, busy, callee, drain).await;
+        serve(io, first, speaks, callee, drain).await;
     }
 
     async fn bytes(&self, connection: &Arc<Connection>, io: Io, chain: &InboundChain) {

@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -25,11 +25,16 @@ use tokio::{
 /// From a request's first byte to the end of its headers.
 pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Requests under way on one connection.
+/// Requests under way on one connection, and what it waits for.
 #[derive(Debug, Default)]
 pub struct Busy {
     now: AtomicUsize,
     begun: AtomicUsize,
+    /// Its last read found nothing, not even a part of a request, and its last write is done.
+    silent: AtomicBool,
+    /// It ends without being closed.
+    rests: AtomicBool,
+    upgrade: AtomicBool,
 }
 
 /// One request under way.
@@ -51,6 +56,31 @@ impl Busy {
     /// Whether none is under way.
     pub fn is_idle(&self) -> bool {
         self.now.load(Ordering::Relaxed) == 0
+    }
+
+    /// How many have begun so far.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether it waits for the next request, and nothing else.
+    pub fn may_rest(&self) -> bool {
+        self.is_idle() && self.begun() > 0 && self.silent.load(Ordering::Relaxed)
+    }
+
+    /// From now on (or no more), to end this connection is not to close it.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
+    }
+
+    /// A request asks for another protocol on this connection.
+    pub fn ask_upgrade(&self) {
+        self.upgrade.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one has asked since this was last looked at.
+    pub fn take_upgrade(&self) -> bool {
+        self.upgrade.load(Ordering::Relaxed) && self.upgrade.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -95,12 +125,23 @@ impl Served {
         Self { io, first, taken: 0, busy, partial, timer: None }
     }
 
+    /// The connection, and what has been read of it and not been taken.
+    pub fn into_parts(mut self) -> (Io, Vec<u8>) {
+        self.first.drain(..self.taken);
+        (self.io, self.first)
+    }
+
+    fn silent(&self, silent: bool) {
+        self.busy.silent.store(silent, Ordering::Relaxed);
+    }
+
     /// Some of a request's headers have come and no more are there: the clock runs, and stops when the request begins.
     fn waits_for_headers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let begun = self.busy.begun.load(Ordering::Relaxed);
         if self.partial != Some(begun) || !self.busy.is_idle() {
             self.partial = None;
             self.timer = None;
+            self.silent(true);
             return Poll::Pending;
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEADERS_TIMEOUT)));
@@ -130,15 +171,27 @@ impl AsyncRead for Served {
                 if buf.filled().len() > before && this.partial.is_none() && this.busy.is_idle() {
                     this.partial = Some(this.busy.begun.load(Ordering::Relaxed));
                 }
+                this.silent(false);
                 ready
             }
         }
     }
 }
 
+impl Served {
+    /// A write that waits is no silence.
+    fn wrote<T>(&self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_pending() {
+            self.silent(false);
+        }
+        polled
+    }
+}
+
 impl AsyncWrite for Served {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -146,7 +199,8 @@ impl AsyncWrite for Served {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,10 +208,14 @@ impl AsyncWrite for Served {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.wrote(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.busy.rests.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

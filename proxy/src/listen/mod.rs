@@ -4,6 +4,7 @@
 mod accept;
 mod detect;
 mod http;
+mod http1;
 mod inbound;
 mod io;
 mod outbound;

@@ -3,7 +3,6 @@
 use super::{
     detect::detect,
     http::{Answer, serve},
-    io::{Busy, Served},
     tcp,
 };
 use crate::{
@@ -64,9 +63,7 @@ impl Outbound {
             tls: false,
             sni: None,
         });
-        let busy = Arc::new(Busy::default());
-        let io = Served::new(io, first, busy.clone());
-        serve(io, speaks, busy, Caller { inner: self.inner, connection }, drain).await;
+        serve(io, first, speaks, Caller { inner: self.inner, connection }, drain).await;
     }
 }
 

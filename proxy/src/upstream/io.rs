@@ -49,6 +49,21 @@ impl Io {
         Self { wire: Wire::Server(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
     }
 
+    /// Whether it is plain TCP.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.wire, Wire::Plain(_))
+    }
+
+    /// Returns when the peer has sent something, or the end. Holds no memory meanwhile. To be called when a read has found
+    /// nothing: TLS may hold what came before.
+    pub async fn readable(&self) -> io::Result<()> {
+        match &self.wire {
+            Wire::Plain(tcp) => tcp.readable().await,
+            Wire::Client(tls) => tls.get_ref().0.readable().await,
+            Wire::Server(tls) => tls.get_ref().0.readable().await,
+        }
+    }
+
     fn stalled<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stall = None;
