@@ -43,9 +43,15 @@ impl Leaf {
             id,
             not_before: time(x509.validity().not_before.timestamp()),
             not_after: time(x509.validity().not_after.timestamp()),
-            serial: x509.raw_serial().iter().map(|b| format!("{b:02x}")).collect(),
+            serial: hexadecimal(x509.raw_serial()),
         })
     }
+}
+
+/// Two digits a byte.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|b| [b >> 4, b & 15]);
+    digits.map(|d| char::from_digit(d.into(), 16).unwrap_or_default()).collect()
 }
 
 /// Seconds since the epoch as a time; what lies before it is the epoch, which is long past either way.

@@ -70,6 +70,7 @@ async fn two_sidecars_know_each_other() {
     let session = stream.get_ref().1;
     assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     assert_eq!(session.negotiated_key_exchange_group().unwrap().name(), rustls::NamedGroup::X25519MLKEM768);
+    assert_eq!(session.negotiated_cipher_suite().unwrap().suite(), rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     assert_eq!((server.id, server.alpn), (Some(id("api")), Some(Alpn::H2)));
     let (_, client) = accepted.unwrap();
     assert_eq!((client.id, client.alpn), (Some(id("web")), Some(Alpn::H2)));
