@@ -24,7 +24,8 @@ use tonic::transport::{Channel, Endpoint};
 /// How long a connection to the control plane may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A ping after so long without a byte: what is between us and the control plane may drop idle connections silently.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Not more often: each wakes a process that may have nothing else to do.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Far above sixteen roots.
 const MAX_ROOT_FILE: u64 = 1024 * 1024;

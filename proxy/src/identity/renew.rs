@@ -13,7 +13,7 @@ use std::{
 use weir_config::model::{SpiffeId, TrustDomain};
 
 /// Sleeps are cut into pieces of this length: a suspended machine's clock jumps, and a sleep does not see it.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// While the certificate is good.
 const SLOWEST_RETRY: Duration = Duration::from_secs(30);

@@ -36,7 +36,8 @@ const SLOWEST_RETRY: Duration = Duration::from_secs(10);
 const GOOD_STREAM: Duration = Duration::from_secs(10);
 /// How long a stream's answer may take to begin.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
-const TIDY_EVERY: Duration = Duration::from_secs(10);
+/// What is idle is looked for so often, or more often where idleness is short.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// A changed configuration is written to disk at most so often.
 const SAVE_AFTER: Duration = Duration::from_secs(2);
 /// The trust bundle's name.
@@ -131,7 +132,7 @@ impl<S: Sink> Client<S> {
         outbox: mpsc::Sender<Request>,
         mut responses: Streaming<DeltaDiscoveryResponse>,
     ) -> Result<(), String> {
-        let mut tidy = tokio::time::interval(TIDY_EVERY);
+        let mut tidy = tokio::time::interval(TIDY_EVERY.min(self.idle));
         loop {
             let warm = sleep_until(machine.deadline(Instant::now()));
             let save = sleep_until(dirty.map(|since| since + SAVE_AFTER));
