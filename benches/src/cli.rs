@@ -1,6 +1,6 @@
 //! What can be asked of `weir-bench`.
 
-use crate::{contestant::Kind, peers::relay::Relay, scenario::Scenario};
+use crate::{contestant::Kind, flame::Flame, gate::Gate, peers::relay::Relay, scenario::Scenario};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 
@@ -22,6 +22,10 @@ pub enum Command {
     /// One end of the floor; the bench starts it.
     #[command(hide = true)]
     Relay(Relay),
+    /// Fails when a request costs more instructions or allocations than the baseline says.
+    Gate(Gate),
+    /// Draws where a pair spends its time.
+    Flame(Flame),
 }
 
 /// How the bench runs.
@@ -67,6 +71,16 @@ pub enum Part {
     Load,
     /// System calls per request.
     Calls,
+    /// Handshakes.
+    Handshakes,
+    /// Idle connections.
+    Idle,
+    /// How soon a sidecar is ready.
+    Start,
+    /// Policies, sizes of the mesh and threads: Weir against itself.
+    Variants,
+    /// Instructions and allocations.
+    Counts,
 }
 
 impl Args {

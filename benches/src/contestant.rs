@@ -22,6 +22,16 @@ pub enum Kind {
     WeirAll,
     /// Weir with every policy off that can be off.
     WeirNone,
+    /// Weir in a mesh of 5,000 services.
+    WeirServices,
+    /// Weir with 1,000 routes on the host.
+    WeirRoutes,
+    /// Weir with three endpoints of the service.
+    WeirFew,
+    /// Weir with 1,000 endpoints of the service.
+    WeirEndpoints,
+    /// Weir with two data threads.
+    WeirTwo,
     /// Envoy as Istio sets it.
     Envoy,
     /// The same, with HTTP/2 between the sidecars.
@@ -39,11 +49,6 @@ pub enum Kind {
 impl Kind {
     /// Those that others are measured against.
     pub const PEERS: [Self; 4] = [Self::Envoy, Self::EnvoyHttp2, Self::Haproxy, Self::Nginx];
-
-    /// Whether it is one of ours.
-    pub fn is_weir(self) -> bool {
-        matches!(self, Self::Weir | Self::WeirOther | Self::WeirAll | Self::WeirNone)
-    }
 }
 
 impl fmt::Display for Kind {
@@ -54,6 +59,11 @@ impl fmt::Display for Kind {
             Self::WeirOther => "Weir, the other build",
             Self::WeirAll => "Weir, all policies",
             Self::WeirNone => "Weir, no policies",
+            Self::WeirServices => "Weir, 5,000 services in the mesh",
+            Self::WeirRoutes => "Weir, 1,000 routes on the host",
+            Self::WeirFew => "Weir, 3 endpoints",
+            Self::WeirEndpoints => "Weir, 1,000 endpoints",
+            Self::WeirTwo => "Weir, two threads",
             Self::Envoy => "Envoy as Istio sets it",
             Self::EnvoyHttp2 => "Envoy, HTTP/2 between",
             Self::Haproxy => "HAProxy",
@@ -131,12 +141,19 @@ impl Contestant {
                 Self::new(kind, target.clone(), target, None)
             }
             Kind::Relay => relay::start(application).await?,
-            Kind::Weir | Kind::WeirAll | Kind::WeirNone => weir::start(binaries, application, kind).await?,
             Kind::WeirOther => {
                 let Some(proxy) = other else { return Ok(None) };
                 let binaries = weir::Binaries { proxy: proxy.clone(), ..binaries.clone() };
                 weir::start(&binaries, application, kind).await?
             }
+            Kind::Weir
+            | Kind::WeirAll
+            | Kind::WeirNone
+            | Kind::WeirServices
+            | Kind::WeirRoutes
+            | Kind::WeirFew
+            | Kind::WeirEndpoints
+            | Kind::WeirTwo => weir::start(binaries, application, kind).await?,
             Kind::Envoy | Kind::EnvoyHttp2 => {
                 let Some(program) = peers::find("envoy") else { return Ok(None) };
                 envoy::start(&program, application, kind).await?

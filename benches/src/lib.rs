@@ -5,9 +5,14 @@
 //! figure is the median of its rounds with the lowest and the highest beside it.
 
 pub mod application;
+pub mod callgrind;
 pub mod calls;
 pub mod cli;
 pub mod contestant;
+pub mod flame;
+pub mod gate;
+pub mod handshakes;
+pub mod idle;
 pub mod load;
 pub mod machine;
 pub mod measure;
@@ -17,3 +22,4 @@ pub mod results;
 pub mod run;
 pub mod scenario;
 pub mod usage;
+pub mod variants;

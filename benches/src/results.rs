@@ -1,6 +1,6 @@
 //! All that was measured: figures by what was measured, of whom, over the rounds.
 
-use crate::{contestant::Kind, load::Outcome, measure::Rounds, scenario::Scenario, usage::Usage};
+use crate::{callgrind::Counts, contestant::Kind, load::Outcome, measure::Rounds, scenario::Scenario, usage::Usage};
 use std::{collections::BTreeMap, fmt};
 
 /// How requests come.
@@ -80,6 +80,22 @@ pub enum What {
     BusyMemory,
     /// The same, after everything.
     LastMemory,
+    /// Full mutual-TLS handshakes with the application's proxy, a second of its CPU time.
+    Handshakes,
+    /// The same with the post-quantum group, where it is spoken.
+    HandshakesPostQuantum,
+    /// The same, resumed.
+    Resumptions,
+    /// What an idle client connection takes in the caller's proxy, KiB.
+    IdleConnection,
+    /// Resident memory of the caller's proxy with all idle connections, MiB.
+    MemoryWithIdle,
+    /// CPU of one idle proxy, percent of a processor.
+    IdleCpu,
+    /// From the start of the process until it is ready, milliseconds.
+    Start,
+    /// The size of the stripped program, MiB.
+    Binary,
 }
 
 /// System calls per request, by name, the most frequent first.
@@ -92,6 +108,10 @@ pub struct Results {
     pub rows: BTreeMap<(Scenario, Mode, Kind), Row>,
     /// The rest.
     pub figures: BTreeMap<(What, Kind), Rounds>,
+    /// Variants of Weir against each other, in rounds of their own.
+    pub variants: BTreeMap<(Scenario, Mode, Kind), Row>,
+    /// Instructions and allocations per request of Weir's pair.
+    pub counts: BTreeMap<Scenario, Counts>,
     /// System calls.
     pub calls: BTreeMap<(Scenario, Mode, Kind), Calls>,
     /// Who took part, and what they said of their version.

@@ -2,17 +2,19 @@
 
 use crate::{
     application::Application,
-    calls,
+    callgrind, calls,
     cli::{Args, Part},
     contestant::{Contestant, Failure, Kind},
+    handshakes, idle,
     load::Clients,
     machine,
     peers::weir,
     report::Report,
     results::{Mode, Results, What},
     scenario::Scenario,
+    variants,
 };
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// At low rates the rare is rarer: as many seconds as give this many requests, within reason.
 const ENOUGH: u32 = 1000;
@@ -43,7 +45,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             calls::measure(args, &contestants, &mut results).await?;
         }
         contestants.iter().for_each(|contestant| memory(contestant, What::LastMemory, &mut results));
-        Ok::<_, Failure>(())
+        if args.has(Part::Handshakes) {
+            handshakes::measure(args, &contestants, &mut results).await?;
+        }
+        drop(contestants);
+        alone(args, &binaries, application.address, &mut results).await
     })?;
     report.results = results;
     let text = report.to_string();
@@ -52,6 +58,32 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = args.output.clone().or(args.is_whole().then_some(page)) {
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
         std::fs::write(path, text)?;
+    }
+    Ok(())
+}
+
+/// What needs fresh pairs, the others gone.
+async fn alone(
+    args: &Args,
+    binaries: &weir::Binaries,
+    application: SocketAddr,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    let size = std::fs::metadata(binaries.proxy())?.len() as f64;
+    results.note(What::Binary, Kind::Weir, size / 1_048_576.0);
+    if args.has(Part::Idle) {
+        idle::measure(args, binaries, application, results).await?;
+    }
+    if args.has(Part::Start) {
+        idle::start(args, binaries, results).await?;
+    }
+    if args.has(Part::Variants) {
+        variants::measure(args, binaries, application, results).await?;
+    }
+    if args.has(Part::Counts)
+        && let Some(counts) = callgrind::count(binaries).await?
+    {
+        results.counts = counts;
     }
     Ok(())
 }
@@ -83,7 +115,8 @@ async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) ->
     Ok(())
 }
 
-async fn turn(
+/// One contestant's turn in one shape of load.
+pub(crate) async fn turn(
     scenario: Scenario,
     contestant: &Contestant,
     mode: Mode,

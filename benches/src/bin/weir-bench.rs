@@ -4,6 +4,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use weir_benches::{
     cli::{Cli, Command},
+    flame, gate,
     peers::relay,
     run,
 };
@@ -13,6 +14,8 @@ fn main() -> ExitCode {
     let ended = match &cli.command {
         None => run::run(&cli.args),
         Some(Command::Relay(ends)) => relay::run(ends),
+        Some(Command::Gate(arguments)) => gate::run(arguments),
+        Some(Command::Flame(arguments)) => flame::run(arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,6 +18,9 @@ use tokio::{sync::mpsc, task::JoinSet, time};
 /// After which a request has failed.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How many of many clients have a request under way at once, where it is connections that count.
+const AT_ONCE: usize = 32;
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -71,11 +74,26 @@ impl Clients {
     /// Connects them.
     pub async fn connect(scenario: Scenario, target: &Target) -> Result<Self, Failure> {
         let shape = scenario.shape();
+        Self::so_many(scenario, target, shape.connections, shape.streams.unwrap_or(1)).await
+    }
+
+    /// Connects one alone.
+    pub async fn one(scenario: Scenario, target: &Target) -> Result<Self, Failure> {
+        Self::so_many(scenario, target, 1, 1).await
+    }
+
+    /// Connects so many, with so many requests at once on each.
+    pub async fn so_many(
+        scenario: Scenario,
+        target: &Target,
+        connections: usize,
+        streams: usize,
+    ) -> Result<Self, Failure> {
         let mut clients = Vec::new();
-        for _ in 0..shape.connections {
+        for _ in 0..connections {
             let plan = Plan { scenario, target: target.clone() };
             let first = plan.connect().await?;
-            for _ in 1..shape.streams.unwrap_or(1) {
+            for _ in 1..streams {
                 let Connection::Http2(sender) = &first else { break };
                 clients.push(Client { plan: plan.clone(), connection: Connection::Http2(sender.clone()) });
             }
@@ -108,6 +126,20 @@ impl Clients {
             });
         }
         self.collect(running, begun).await
+    }
+
+    /// One request of each, few at a time.
+    pub async fn exactly_each(&mut self) -> Result<Outcome, Failure> {
+        let begun = Instant::now();
+        let mut all = Outcome::default();
+        let mut rest = std::mem::take(&mut self.clients);
+        while !rest.is_empty() {
+            let mut few = Self { clients: rest.split_off(rest.len().saturating_sub(AT_ONCE)) };
+            all.add(few.exactly(few.clients.len() as u64).await?);
+            self.clients.append(&mut few.clients);
+        }
+        all.took = begun.elapsed();
+        Ok(all)
     }
 
     /// This many requests, as fast as answers come.

@@ -8,12 +8,23 @@ use super::{
     pki::{Certificates, Issuer, dns_name},
     settle,
 };
-use crate::contestant::{Contestant, Failure, Kind, Target};
+use crate::{
+    contestant::{Contestant, Failure, Kind, Target},
+    machine,
+};
 use std::{net::SocketAddr, path::Path, process::Command};
 use weir_tests::{free_port, process::Process};
 
+/// What HAProxy takes when the limit of open files allows: two for each connection.
+const CONNECTIONS: u64 = 25_000;
+
+/// What it computes for itself is less.
+fn common() -> String {
+    let limit = if machine::file_limit() > 2 * CONNECTIONS + 1_000 { CONNECTIONS } else { 4_000 };
+    format!("global\n    maxconn {limit}\n{COMMON}")
+}
+
 const COMMON: &str = "\
-global
     nbthread 1
     ssl-default-bind-options ssl-min-ver TLSv1.3
     ssl-default-server-options ssl-min-ver TLSv1.3
@@ -57,7 +68,7 @@ fn outbound(outside: &Hop, between: &Hop, own: &Certificates) -> String {
         )
     };
     format!(
-        "{COMMON}\
+        "{}\
 listen http
     bind {}
     server next {} {}
@@ -65,6 +76,7 @@ listen http2
     bind {} proto h2
     server next {} {}
 ",
+        common(),
         outside.http,
         between.http,
         tls("http/1.1"),
@@ -79,7 +91,7 @@ fn inbound(between: &Hop, application: SocketAddr, own: &Certificates) -> String
         format!("ssl crt {} ca-file {} verify required alpn {protocol}", own.bundle.display(), own.root.display())
     };
     format!(
-        "{COMMON}\
+        "{}\
 listen http
     bind {} {}
     server application {application} pool-max-conn -1
@@ -87,6 +99,7 @@ listen http2
     bind {} {}
     server application {application} proto h2 pool-max-conn -1
 ",
+        common(),
         between.http,
         tls("http/1.1"),
         between.http2,

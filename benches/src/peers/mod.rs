@@ -7,6 +7,7 @@ pub mod nginx;
 pub mod pki;
 pub mod relay;
 pub mod weir;
+mod weir_documents;
 
 use crate::contestant::{Failure, Handshake};
 use std::{

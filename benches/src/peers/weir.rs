@@ -1,24 +1,23 @@
 //! Weir's pair: a real control plane and two real sidecars, as processes, one data thread each.
 
-use super::version;
+use super::{version, weir_documents};
 use crate::contestant::{Contestant, Failure, Handshake, Kind, Target};
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
-use weir_tests::{
-    client::get,
-    eventually, free_port,
-    mesh::{Mesh, workload},
-    process::Process,
-};
+use weir_tests::{client::get, eventually, free_port, mesh::Mesh, process::Process};
 
 /// Where its binaries are.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     pub(crate) proxy: PathBuf,
     pub(crate) control_plane: PathBuf,
+    /// What the sidecars are started with, such as valgrind; usually nothing.
+    pub(crate) wrapper: Vec<OsString>,
 }
 
 impl Binaries {
@@ -31,6 +30,7 @@ impl Binaries {
         let found = Self {
             proxy: choose("WEIR_PROXY_BIN", "weir-proxy"),
             control_plane: choose("WEIR_CONTROL_PLANE_BIN", "weir-control-plane"),
+            wrapper: Vec::new(),
         };
         if !found.proxy.exists() || !found.control_plane.exists() {
             build(beside)?;
@@ -41,6 +41,11 @@ impl Binaries {
             }
         }
         Ok(found)
+    }
+
+    /// The sidecar's.
+    pub fn proxy(&self) -> &Path {
+        &self.proxy
     }
 }
 
@@ -58,17 +63,13 @@ fn build(beside: &Path) -> Result<(), Failure> {
 pub(crate) async fn start(binaries: &Binaries, application: SocketAddr, kind: Kind) -> Result<Contestant, Failure> {
     let mesh = control_plane(binaries).await?;
     let (caller, callee) = (free_port(), free_port());
-    let documents = format!(
-        "{}{}{}{}",
-        service("bench-http", 8080, "http"),
-        service("bench-grpc", 8081, "grpc"),
-        workload("client-1", "client", free_port(), caller),
-        workload("bench-1", "bench", application.port(), callee),
-    ) + policies(kind);
-    mesh.apply(&documents).await;
+    for part in weir_documents::of(kind, application.port(), (free_port(), caller), callee) {
+        mesh.apply(&part).await;
+    }
     mesh.roots().await;
-    let (server, _) = sidecar(binaries, &mesh, "bench-1", "bench", callee).await?;
-    let (client, outbound) = sidecar(binaries, &mesh, "client-1", "client", caller).await?;
+    let threads = if kind == Kind::WeirTwo { 2 } else { 1 };
+    let (server, _) = sidecar(binaries, &mesh, "bench-1", "bench", callee, threads).await?;
+    let (client, outbound) = sidecar(binaries, &mesh, "client-1", "client", caller, threads).await?;
     eventually("a request goes through Weir's pair", 30, || async {
         get(outbound, "bench-http:8080", "/small").await.ok().filter(|a| a.status().is_success())
     })
@@ -77,7 +78,7 @@ pub(crate) async fn start(binaries: &Binaries, application: SocketAddr, kind: Ki
     let identity = mesh.folder.path().join("state-client-1/identity.pem");
     let handshake = Handshake {
         address: SocketAddr::from(([127, 0, 0, 1], callee)),
-        name: "8080.bench-http.default".into(),
+        name: "8080.bench-http.default.svc.cluster.local".into(),
         chain: identity.clone(),
         key: identity,
     };
@@ -114,15 +115,61 @@ async fn sidecar(
     workload: &str,
     account: &str,
     inbound: u16,
+    threads: usize,
 ) -> Result<(Process, SocketAddr), Failure> {
+    let token = mesh.token(account).await;
+    let (process, outbound, health) = spawn(binaries, mesh, workload, (account, &token), inbound, threads);
+    eventually(&format!("the sidecar of {workload} is ready"), 120, || async {
+        get(health, "health", "/readyz").await.ok().filter(|a| a.status().is_success())
+    })
+    .await;
+    Ok((process, outbound))
+}
+
+/// How long so many sidecars took, one after the other, from the start of the process until they were ready, without a
+/// certificate or configuration of an earlier life.
+pub(crate) async fn starts(binaries: &Binaries, count: usize) -> Result<Vec<Duration>, Failure> {
+    let mesh = control_plane(binaries).await?;
+    let ports = (free_port(), free_port());
+    for part in weir_documents::of(Kind::Weir, free_port(), ports, free_port()) {
+        mesh.apply(&part).await;
+    }
+    mesh.roots().await;
+    let mut took = Vec::new();
+    for _ in 0..count {
+        let token = mesh.token("client").await;
+        let begun = Instant::now();
+        let (_process, _, health) = spawn(binaries, &mesh, "client-1", ("client", &token), ports.1, 1);
+        while !get(health, "health", "/readyz").await.is_ok_and(|a| a.status().is_success()) {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err("a sidecar does not become ready".into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        took.push(begun.elapsed());
+        let _ = std::fs::remove_dir_all(mesh.folder.path().join("state-client-1"));
+    }
+    Ok(took)
+}
+
+/// Starts a sidecar: its process, where its application calls, and where it says whether it is ready.
+fn spawn(
+    binaries: &Binaries,
+    mesh: &Mesh,
+    workload: &str,
+    (account, token): (&str, &str),
+    inbound: u16,
+    threads: usize,
+) -> (Process, SocketAddr, SocketAddr) {
     let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let (outbound, health) = (local(free_port()), local(free_port()));
-    let token = mesh.token(account).await;
-    let mut command = Command::new(&binaries.proxy);
+    let mut words = binaries.wrapper.iter().map(OsString::as_os_str).chain([binaries.proxy.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
     command
         .args(["--control-plane", &mesh.xds.to_string(), "--workload", workload])
-        .args(["--namespace", "default", "--service-account", account, "--workers", "1"])
-        .args(["--outbound", &outbound.to_string(), "--inbound", &local(inbound).to_string()])
+        .args(["--namespace", "default", "--service-account", account, "--workers", &threads.to_string()])
+        .args(["--outbound", &outbound.to_string(), "--inbound", &format!("0.0.0.0:{inbound}")])
         .args(["--metrics", &local(free_port()).to_string(), "--health", &health.to_string()])
         .args(["--admin", &local(free_port()).to_string()])
         .arg("--control-plane-roots")
@@ -130,87 +177,5 @@ async fn sidecar(
         .arg("--state-directory")
         .arg(mesh.folder.path().join(format!("state-{workload}")))
         .env("WEIR_TOKEN", token);
-    let process = Process::start(workload, mesh.folder.path(), &mut command);
-    eventually(&format!("the sidecar of {workload} is ready"), 30, || async {
-        get(health, "health", "/readyz").await.ok().filter(|a| a.status().is_success())
-    })
-    .await;
-    Ok((process, outbound))
+    (Process::start(workload, mesh.folder.path(), &mut command), outbound, health)
 }
-
-fn service(name: &str, port: u16, protocol: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  selector: {{app: bench}}\n  ports: [{{name: main, port: {port}, targetPort: main, appProtocol: {protocol}}}]\n"
-    )
-}
-
-/// What a contestant's mesh holds besides the services: nothing, everything, or as little as can be.
-fn policies(kind: Kind) -> &'static str {
-    match kind {
-        Kind::WeirAll => ALL_POLICIES,
-        Kind::WeirNone => NO_POLICIES,
-        _ => "",
-    }
-}
-
-/// Authorisation by two policies (one of them with a rule per path), retries, budget, timeouts, limits, outlier
-/// detection and load balancing by latency on both services; metrics and tracing headers are always on.
-const ALL_POLICIES: &str = r#"
----
-apiVersion: weir.dev/v1alpha1
-kind: AuthorizationPolicy
-metadata: {name: bench}
-spec:
-  selector: {matchLabels: {app: bench}}
-  action: Allow
-  rules:
-    - from: [{serviceAccounts: [somebody, client]}]
-      to: [{methods: [GET, POST], paths: [/elsewhere, "/small*", "/grpc*", "/*"]}]
----
-apiVersion: weir.dev/v1alpha1
-kind: AuthorizationPolicy
-metadata: {name: no-debug}
-spec:
-  selector: {matchLabels: {app: bench}}
-  action: Deny
-  rules:
-    - to: [{paths: ["/debug*"]}]
----
-apiVersion: weir.dev/v1alpha1
-kind: TrafficPolicy
-metadata: {name: bench}
-spec:
-  targetRefs:
-    - {group: "", kind: Service, name: bench-http}
-    - {group: "", kind: Service, name: bench-grpc}
-  loadBalancing: {algorithm: PeakEwma}
-  retry:
-    on: [connect-failure, refused-stream, reset, gateway-error, unavailable]
-    attempts: 2
-    perTryTimeout: 5s
-    backoff: {base: 25ms, max: 250ms}
-  retryBudget: {percent: 20, interval: 10s, minRetriesPerSecond: 3}
-  timeouts: {request: 10s, idle: 1m, connect: 500ms}
-  circuitBreaker:
-    limits: {maxConnections: 10000, maxPendingRequests: 10000, maxRequests: 10000, maxRetries: 10}
-    outlierDetection:
-      consecutive5xx: 5
-      consecutiveGatewayFailure: 3
-      failurePercentage: {threshold: 50, minimumHosts: 2, requestVolume: 20}
-"#;
-
-/// Everything that can be switched off, off.
-const NO_POLICIES: &str = r#"
----
-apiVersion: weir.dev/v1alpha1
-kind: TrafficPolicy
-metadata: {name: bench}
-spec:
-  targetRefs:
-    - {group: "", kind: Service, name: bench-http}
-    - {group: "", kind: Service, name: bench-grpc}
-  loadBalancing: {algorithm: RoundRobin}
-  retry: {attempts: 0}
-  timeouts: {request: 0s, idle: 0s}
-  circuitBreaker: {outlierDetection: {consecutive5xx: 0, consecutiveGatewayFailure: 0}}
-"#;

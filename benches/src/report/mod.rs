@@ -1,12 +1,14 @@
 //! The report: one table for each shape of load, ratios, memory; nothing that was not measured in this run.
 
+mod aims;
+mod further;
 mod table;
 
 use crate::{
     cli::Args,
     contestant::Kind,
     machine,
-    results::{Mode, Results, Row, What},
+    results::{Mode, Results, Row},
     scenario::Scenario,
 };
 use std::fmt;
@@ -15,6 +17,8 @@ use table::Table;
 /// All that is said.
 pub struct Report {
     head: Vec<String>,
+    /// `benches/tried.md`, without its own title.
+    tried: String,
     /// What was measured.
     pub results: Results,
 }
@@ -31,7 +35,9 @@ impl Report {
         if !args.note.is_empty() {
             head.push(args.note.clone());
         }
-        Self { head, results: Results::default() }
+        let tried = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tried.md")).unwrap_or_default();
+        let tried = tried.lines().filter(|line| !line.starts_with("# ")).collect::<Vec<_>>().join("\n");
+        Self { head, tried, results: Results::default() }
     }
 
     fn kinds(&self) -> impl Iterator<Item = Kind> {
@@ -108,40 +114,6 @@ impl Report {
         }
         Ok(())
     }
-
-    fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.results.calls.is_empty() {
-            return Ok(());
-        }
-        writeln!(f, "\n## System calls per request, both proxies\n")?;
-        let mut loads: Vec<_> = self.results.calls.keys().map(|(scenario, mode, _)| (*scenario, *mode)).collect();
-        loads.dedup();
-        loads.sort();
-        loads.dedup();
-        for (scenario, mode) in loads {
-            writeln!(f, "{}, {mode}:\n", scenario.title())?;
-            let mut table = Table::new(["", "all", "by name"]);
-            for kind in self.kinds() {
-                let Some(calls) = self.results.calls.get(&(scenario, mode, kind)) else { continue };
-                let all: f64 = calls.iter().map(|(_, n)| n).sum();
-                let most = calls.iter().filter(|(_, n)| *n >= 0.05 && *n >= all / 200.0);
-                let most: Vec<_> = most.map(|(name, n)| format!("{name} {n:.2}")).collect();
-                table.row(kind, [format!("{all:.2}"), most.join(", ")]);
-            }
-            writeln!(f, "{table}")?;
-        }
-        Ok(())
-    }
-
-    fn memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n## Resident memory of one proxy, MiB\n")?;
-        let mut table = Table::new(["", "idle", "after 64 connections and the fixed rates", "after everything"]);
-        for kind in self.kinds().filter(|kind| *kind != Kind::Direct) {
-            let cell = |what| self.results.figures.get(&(what, kind)).map_or("–".into(), ToString::to_string);
-            table.row(kind, [What::IdleMemory, What::BusyMemory, What::LastMemory].map(cell));
-        }
-        write!(f, "{table}")
-    }
 }
 
 fn whole(rounds: &crate::measure::Rounds) -> String {
@@ -157,7 +129,7 @@ impl fmt::Display for Report {
         writeln!(f, "# Performance\n")?;
         writeln!(
             f,
-            "Written by `cargo run --release -p weir-benches --bin weir-bench`; every figure is from this one run.\n"
+            "Written by `cargo run --release -p weir-benches --bin weir-bench`; every figure but those of \"What was tried\" is\nfrom this one run.\n"
         )?;
         for line in &self.head {
             writeln!(f, "- {line}")?;
@@ -167,8 +139,6 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\n{HOW}")?;
         let mut loads: Vec<_> = self.results.rows.keys().map(|(scenario, mode, _)| (*scenario, *mode)).collect();
-        loads.dedup();
-        loads.sort();
         loads.dedup();
         for (scenario, mode) in loads {
             if mode == Mode::Closed {
@@ -180,7 +150,14 @@ impl fmt::Display for Report {
             }
         }
         self.calls(f)?;
-        self.memory(f)
+        self.counts(f)?;
+        self.handshakes(f)?;
+        self.memory(f)?;
+        self.variants(f)?;
+        if !self.tried.is_empty() {
+            writeln!(f, "\n## What was tried\n\n{}", self.tried.trim())?;
+        }
+        write!(f, "{}", aims::Aims(&self.results))
     }
 }
 

@@ -1,0 +1,231 @@
+//! The aims of "the fastest sidecar there is", each with its figure, its bound, and whether it is met.
+
+use super::table::Table;
+use crate::{
+    contestant::Kind,
+    measure::Rounds,
+    results::{Mode, QUANTILES, Results, What},
+    scenario::Scenario,
+};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Display},
+};
+
+/// The second of the rates that the aims speak of.
+const MODERATE: u32 = 2_000;
+/// The first.
+const LOW: u32 = 200;
+
+/// A figure that may not be above, or below, a bound.
+struct Aim {
+    item: u8,
+    what: String,
+    figure: Option<f64>,
+    bound: Bound,
+}
+
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// The table.
+pub(super) struct Aims<'a>(pub(super) &'a Results);
+
+impl Aims<'_> {
+    fn all(&self) -> Vec<Aim> {
+        let mut aims = Vec::new();
+        self.cpu(&mut aims);
+        self.latency(&mut aims);
+        self.bulk(&mut aims);
+        self.connections(&mut aims);
+        self.small(&mut aims);
+        self.variants(&mut aims);
+        aims
+    }
+
+    /// 1: CPU per request.
+    fn cpu(&self, aims: &mut Vec<Aim>) {
+        let moderate = Mode::Rate(MODERATE);
+        let over = [
+            (Scenario::Http1, Mode::Closed, Kind::Haproxy, 1.0),
+            (Scenario::Http1, Mode::Closed, Kind::Envoy, 0.33),
+            (Scenario::Http1, moderate, Kind::Haproxy, 1.0),
+            (Scenario::Http1, moderate, Kind::Envoy, 0.5),
+            (Scenario::Grpc, Mode::Closed, Kind::Envoy, 0.33),
+        ];
+        for (scenario, mode, kind, most) in over {
+            let what = format!("CPU per request over that of {kind}: {}, {mode}", scenario.title());
+            let figure = self.ratio(scenario, mode, kind, |row| &row.cpu);
+            aims.push(Aim { item: 1, what, figure, bound: Bound::AtMost(most) });
+        }
+        for (scenario, kind, least) in [
+            (Scenario::Http1, Kind::Haproxy, 1.0),
+            (Scenario::Http1, Kind::Envoy, 3.0),
+            (Scenario::Grpc, Kind::Envoy, 3.0),
+        ] {
+            let what = format!("Requests a second over those of {kind}: {}", scenario.title());
+            let figure = self.ratio(scenario, Mode::Closed, kind, |row| &row.per_second);
+            aims.push(Aim { item: 1, what, figure, bound: Bound::AtLeast(least) });
+        }
+    }
+
+    /// 2: what is added to the latency without a proxy.
+    fn latency(&self, aims: &mut Vec<Aim>) {
+        for scenario in [Scenario::Http1, Scenario::Grpc] {
+            for mode in [Mode::Half, Mode::Rate(LOW)] {
+                for (at, q) in QUANTILES.iter().enumerate() {
+                    for (kind, most) in [(Kind::Envoy, 0.5), (Kind::Haproxy, 1.0)] {
+                        let added = |kind| self.added(scenario, mode, kind, at);
+                        let figure = added(Kind::Weir)
+                            .zip(added(kind))
+                            .and_then(|(weir, other)| (other > 0.0).then(|| weir.max(0.0) / other));
+                        let q = q * 100.0;
+                        let what = format!("Added p{q} over that of {kind}: {}, {mode}", scenario.title());
+                        aims.push(Aim { item: 2, what, figure, bound: Bound::AtMost(most) });
+                    }
+                }
+            }
+        }
+    }
+
+    /// 3: bodies.
+    fn bulk(&self, aims: &mut Vec<Aim>) {
+        for scenario in [Scenario::Large, Scenario::LargeUp, Scenario::Huge, Scenario::HugeUp] {
+            if self.0.row(scenario, Mode::Closed, Kind::Weir).is_none() {
+                continue;
+            }
+            let speed = |kind| self.0.row(scenario, Mode::Closed, kind)?.per_second.median();
+            let best = Kind::PEERS.into_iter().filter_map(speed).max_by(f64::total_cmp);
+            let figure = speed(Kind::Weir).zip(best).map(|(weir, best)| weir / best);
+            let what = format!("Throughput over the best peer's: {}", scenario.title());
+            aims.push(Aim { item: 3, what, figure, bound: Bound::AtLeast(1.0) });
+            let what = format!("CPU per byte over the relay's: {}", scenario.title());
+            let figure = self.ratio(scenario, Mode::Closed, Kind::Relay, |row| &row.cpu);
+            aims.push(Aim { item: 3, what, figure, bound: Bound::AtMost(1.2) });
+        }
+    }
+
+    /// 4: new connections.
+    fn connections(&self, aims: &mut Vec<Aim>) {
+        let figure = self.ratio(Scenario::Connect, Mode::Closed, Kind::Haproxy, |row| &row.cpu);
+        let what = format!("CPU per request over that of {}: {}", Kind::Haproxy, Scenario::Connect.title());
+        aims.push(Aim { item: 4, what, figure, bound: Bound::AtMost(1.0) });
+        for (name, what, least) in
+            [("Full handshakes", What::Handshakes, 1.3), ("Resumed handshakes", What::Resumptions, 1.6)]
+        {
+            let figure = |kind| self.0.figure(what, kind);
+            let figure = figure(Kind::Weir).zip(figure(Kind::Envoy)).map(|(weir, envoy)| weir / envoy);
+            let what = format!("{name} a CPU second over those of {}", Kind::Envoy);
+            aims.push(Aim { item: 4, what, figure, bound: Bound::AtLeast(least) });
+        }
+    }
+
+    /// 5: size, memory, start.
+    fn small(&self, aims: &mut Vec<Aim>) {
+        let figures = [
+            (What::Binary, "The program, MiB", 10.0),
+            (What::IdleMemory, "Memory of an idle sidecar, MiB", 8.0),
+            (What::BusyMemory, "Memory after 64 busy connections and the fixed rates, MiB", 15.0),
+            (What::IdleConnection, "Memory of an idle client connection, KiB", 4.0),
+            (What::MemoryWithIdle, "Memory with 10,000 idle connections, MiB", 48.0),
+            (What::IdleCpu, "CPU of an idle sidecar, percent", 0.05),
+            (What::Start, "From start to ready, ms", 50.0),
+        ];
+        for (what, name, most) in figures {
+            let figure = self.0.figure(what, Kind::Weir);
+            aims.push(Aim { item: 5, what: name.into(), figure, bound: Bound::AtMost(most) });
+        }
+        let figure = self.variant(Scenario::Http1, Kind::Weir, Kind::WeirTwo).map(|ratio| 2.0 * ratio);
+        let what = "Requests per CPU-bound second of two threads over those of one: HTTP/1.1".into();
+        aims.push(Aim { item: 5, what, figure, bound: Bound::AtLeast(1.8) });
+    }
+
+    /// 6 and 7: policies, and the size of the mesh.
+    fn variants(&self, aims: &mut Vec<Aim>) {
+        let pairs = [
+            (6, Kind::WeirAll, Kind::WeirNone, 1.15),
+            (7, Kind::WeirServices, Kind::Weir, 1.05),
+            (7, Kind::WeirRoutes, Kind::Weir, 1.05),
+            (7, Kind::WeirEndpoints, Kind::WeirFew, 1.05),
+        ];
+        for (item, kind, base, most) in pairs {
+            for scenario in crate::variants::SCENARIOS {
+                if kind == Kind::WeirRoutes && scenario != Scenario::Http1 {
+                    continue;
+                }
+                let what = format!("CPU per request of {kind} over {base}: {}", scenario.title());
+                let figure = self.variant(scenario, kind, base);
+                aims.push(Aim { item, what, figure, bound: Bound::AtMost(most) });
+            }
+        }
+    }
+
+    fn ratio(
+        &self,
+        scenario: Scenario,
+        mode: Mode,
+        kind: Kind,
+        of: impl Fn(&crate::results::Row) -> &Rounds,
+    ) -> Option<f64> {
+        let figure = |kind| of(self.0.row(scenario, mode, kind)?).median();
+        Some(figure(Kind::Weir)? / figure(kind).filter(|other| *other > 0.0)?)
+    }
+
+    /// CPU of one variant over that of another, in their own rounds.
+    fn variant(&self, scenario: Scenario, kind: Kind, base: Kind) -> Option<f64> {
+        let cpu = |kind| self.0.variants.get(&(scenario, Mode::Closed, kind))?.cpu.median();
+        Some(cpu(kind)? / cpu(base).filter(|other| *other > 0.0)?)
+    }
+
+    /// The median of what each round had more than the same round without a proxy.
+    fn added(&self, scenario: Scenario, mode: Mode, kind: Kind, at: usize) -> Option<f64> {
+        let direct = &self.0.row(scenario, mode, Kind::Direct)?.latency[at];
+        self.0.row(scenario, mode, kind)?.latency[at].with(direct, |with, without| with - without).median()
+    }
+}
+
+impl Display for Aims<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n## Aims\n")?;
+        let aims = self.all();
+        let mut table = Table::new(["", "what", "figure", "bound", "met"]);
+        let mut unmeasured = BTreeSet::new();
+        for aim in &aims {
+            let Some(figure) = aim.figure else {
+                unmeasured.insert(aim.item);
+                continue;
+            };
+            let (bound, met) = match aim.bound {
+                Bound::AtMost(most) => (format!("≤ {most}"), figure <= most),
+                Bound::AtLeast(least) => (format!("≥ {least}"), figure >= least),
+            };
+            let met = if met { "yes" } else { "**no**" };
+            let digits = crate::measure::digits(figure);
+            table.row(aim.item, [aim.what.clone(), format!("{figure:.digits$}"), bound, met.into()]);
+        }
+        write!(f, "{table}")?;
+        if !unmeasured.is_empty() {
+            let items: Vec<_> = unmeasured.iter().map(ToString::to_string).collect();
+            writeln!(f, "\nNot all was measured in this run: something is missing of {}.", items.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aim_is_met_or_not_or_not_measured() {
+        let mut results = Results::default();
+        results.note(What::Binary, Kind::Weir, 9.0);
+        results.note(What::IdleMemory, Kind::Weir, 11.0);
+        let page = Aims(&results).to_string();
+        assert!(page.contains("| 5 | The program, MiB | 9.00 | ≤ 10 | yes |"), "{page}");
+        assert!(page.contains("| 5 | Memory of an idle sidecar, MiB | 11.0 | ≤ 8 | **no** |"), "{page}");
+        assert!(page.contains("something is missing of 1, 2, 4, 5, 6, 7."), "{page}");
+    }
+}

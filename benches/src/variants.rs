@@ -1,0 +1,59 @@
+//! Weir against itself: what policies cost, what a large mesh costs, what a second thread gives.
+
+use crate::{
+    cli::Args,
+    contestant::{Contestant, Failure, Kind},
+    load::Clients,
+    peers::weir,
+    results::{Mode, Results},
+    run::turn,
+    scenario::Scenario,
+};
+use std::net::SocketAddr;
+
+/// The variants, after Weir as it is.
+pub const KINDS: [Kind; 8] = [
+    Kind::Weir,
+    Kind::WeirAll,
+    Kind::WeirNone,
+    Kind::WeirServices,
+    Kind::WeirRoutes,
+    Kind::WeirFew,
+    Kind::WeirEndpoints,
+    Kind::WeirTwo,
+];
+
+/// The loads that they get.
+pub const SCENARIOS: [Scenario; 2] = [Scenario::Http1, Scenario::Grpc];
+
+/// Requests before anything is measured: so many that each of a thousand endpoints has its connections.
+const WARM: u64 = 20_000;
+
+/// Rounds of all of them, beside the others' rounds in `results`.
+pub async fn measure(
+    args: &Args,
+    binaries: &weir::Binaries,
+    application: SocketAddr,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    let mut pairs = Vec::new();
+    for kind in KINDS {
+        eprintln!("starting {kind}");
+        let Some(pair) = Contestant::start(kind, binaries, None, application).await? else { continue };
+        for scenario in SCENARIOS {
+            Clients::connect(scenario, scenario.target(&pair)).await?.exactly(WARM).await?;
+        }
+        pairs.push(pair);
+    }
+    let mut own = Results::default();
+    for round in 1..=args.rounds() {
+        eprintln!("variants: round {round} of {}", args.rounds());
+        for scenario in SCENARIOS {
+            for pair in &pairs {
+                turn(scenario, pair, Mode::Closed, args.lasts(), &mut own).await?;
+            }
+        }
+    }
+    results.variants = own.rows;
+    Ok(())
+}
