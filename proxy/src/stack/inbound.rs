@@ -48,7 +48,6 @@ pub fn inbound(
         Authorise { chain: chain.clone(), metrics: parts.metrics.clone(), next:
         // What follows depends on the route.
         RouteInbound { routes: routes.clone(), next: to_application } }));
-    #[expect(clippy::large_futures, reason = "it is in the box around it")]
     Box::pin(async move {
         match stack.call(request).await {
             Ok(response) => response,

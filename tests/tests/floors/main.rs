@@ -26,7 +26,7 @@ const PROXY: &[&[&str]] = &[
     &["identity", "tunnel"],
     &["tls"],
     &["telemetry", "logic"],
-    &["error", "drain", "disk"],
+    &["error", "drain", "disk", "alarm"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[
