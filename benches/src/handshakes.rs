@@ -49,7 +49,7 @@ pub async fn measure(args: &Args, contestants: &[Contestant], results: &mut Resu
             };
             for (what, resumes, post_quantum) in ways {
                 let before = Usage::of(process.id());
-                let done = many(handshake, resumes, post_quantum, args.lasts()).await;
+                let done = many(handshake, resumes, post_quantum, args.lasts() / 2).await;
                 let done = done.map_err(|error| format!("handshakes with {}: {error}", contestant.kind))?;
                 let used = Usage::of(process.id()) - before;
                 // Where the other side does not speak the post-quantum group, there is nothing to say of it.

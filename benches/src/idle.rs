@@ -23,31 +23,36 @@ pub async fn measure(
     application: SocketAddr,
     results: &mut Results,
 ) -> Result<(), Failure> {
-    for kind in args.kinds().into_iter().filter(|kind| *kind != Kind::Direct) {
+    for kind in args.kinds().into_iter().filter(|kind| !matches!(kind, Kind::Direct | Kind::Relay | Kind::EnvoyHttp2)) {
         let Some(pair) = Contestant::start(kind, binaries, args.other.as_ref(), application).await? else { continue };
         eprintln!("{CONNECTIONS} idle connections: {kind}");
-        let caller = |pair: &Contestant| pair.rss().first().map_or(0.0, |(_, kib)| *kib as f64);
-        // Pools are there before the connections are counted.
-        let mut warm = Clients::connect(Scenario::Http1, &pair.http).await?;
-        warm.exactly(2_000).await?;
-        drop(warm);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let before = caller(&pair);
-        let mut clients = Clients::so_many(Scenario::Http1, &pair.http, CONNECTIONS, 1).await?;
-        let outcome = clients.exactly_each().await?;
-        if outcome.failed > 0 {
-            eprintln!("{kind}: {} of the connections failed: {:?}", outcome.failed, outcome.first_failure);
-            continue;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let after = caller(&pair);
-        results.note(What::IdleConnection, kind, (after - before) / CONNECTIONS as f64);
-        results.note(What::MemoryWithIdle, kind, after / 1024.0);
-        let used = pair.usage();
-        tokio::time::sleep(WATCHED).await;
-        let used = pair.usage().zip(used).map_or(0.0, |(after, before)| (after - before).cpu.as_secs_f64());
-        results.note(What::IdleCpu, kind, used / WATCHED.as_secs_f64() * 100.0 / 2.0);
+        let ended = one(&pair, results).await;
+        results.missing(&format!("idle connections of {kind}"), ended);
     }
+    Ok(())
+}
+
+async fn one(pair: &Contestant, results: &mut Results) -> Result<(), Failure> {
+    let caller = |pair: &Contestant| pair.rss().first().map_or(0.0, |(_, kib)| *kib as f64);
+    // Pools are there before the connections are counted.
+    let mut warm = Clients::connect(Scenario::Http1, &pair.http).await?;
+    warm.exactly(2_000).await?;
+    drop(warm);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = caller(pair);
+    let mut clients = Clients::so_many(Scenario::Http1, &pair.http, CONNECTIONS, 1).await?;
+    let outcome = clients.exactly_each().await?;
+    if outcome.failed > 0 {
+        return Err(format!("{} failed: {:?}", outcome.failed, outcome.first_failure).into());
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let after = caller(pair);
+    results.note(What::IdleConnection, pair.kind, (after - before) / CONNECTIONS as f64);
+    results.note(What::MemoryWithIdle, pair.kind, after / 1024.0);
+    let used = pair.usage();
+    tokio::time::sleep(WATCHED).await;
+    let used = pair.usage().zip(used).map_or(0.0, |(after, before)| (after - before).cpu.as_secs_f64());
+    results.note(What::IdleCpu, pair.kind, used / WATCHED.as_secs_f64() * 100.0 / 2.0);
     Ok(())
 }
 

@@ -15,11 +15,6 @@ pub fn raise_file_limit() {
     }
 }
 
-/// How many files this process, and those that it starts, may have open.
-pub fn file_limit() -> u64 {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
-}
-
 /// Lines that say it.
 pub fn describe() -> Vec<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

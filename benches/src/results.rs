@@ -1,6 +1,13 @@
 //! All that was measured: figures by what was measured, of whom, over the rounds.
 
-use crate::{callgrind::Counts, contestant::Kind, load::Outcome, measure::Rounds, scenario::Scenario, usage::Usage};
+use crate::{
+    callgrind::Counts,
+    contestant::{Failure, Kind},
+    load::Outcome,
+    measure::Rounds,
+    scenario::Scenario,
+    usage::Usage,
+};
 use std::{collections::BTreeMap, fmt};
 
 /// How requests come.
@@ -116,6 +123,8 @@ pub struct Results {
     pub calls: BTreeMap<(Scenario, Mode, Kind), Calls>,
     /// Who took part, and what they said of their version.
     pub versions: Vec<(Kind, String)>,
+    /// What went wrong in the bench itself.
+    pub notes: Vec<String>,
     /// The rate that [`Mode::Half`] was, by shape of load.
     pub half: BTreeMap<Scenario, u32>,
 }
@@ -129,6 +138,14 @@ impl Results {
     /// Takes a figure.
     pub fn note(&mut self, what: What, kind: Kind, value: f64) {
         self.figures.entry((what, kind)).or_default().push(value);
+    }
+
+    /// Notes that a part could not be measured, if so.
+    pub fn missing(&mut self, part: &str, ended: Result<(), Failure>) {
+        if let Err(error) = ended {
+            eprintln!("{part}: {error}");
+            self.notes.push(format!("Not measured to the end: {part}: {error}"));
+        }
     }
 
     /// A figure.

@@ -27,63 +27,80 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::new(args);
     let application = Application::start()?;
-    let mut results = Results::default();
     runtime.block_on(async {
         let mut contestants = Vec::new();
         for kind in args.kinds() {
             let started = Contestant::start(kind, &binaries, args.other.as_ref(), application.address).await?;
             contestants.extend(started);
         }
-        for contestant in &contestants {
-            results.versions.push((contestant.kind, contestant.version.clone()));
-            memory(contestant, What::IdleMemory, &mut results);
-        }
-        if args.has(Part::Load) {
-            load(args, &contestants, &mut results).await?;
-        }
-        if args.has(Part::Calls) {
-            calls::measure(args, &contestants, &mut results).await?;
-        }
-        contestants.iter().for_each(|contestant| memory(contestant, What::LastMemory, &mut results));
-        if args.has(Part::Handshakes) {
-            handshakes::measure(args, &contestants, &mut results).await?;
-        }
+        together(args, &contestants, &mut report).await?;
         drop(contestants);
-        alone(args, &binaries, application.address, &mut results).await
+        alone(args, &binaries, application.address, &mut report).await
     })?;
-    report.results = results;
-    let text = report.to_string();
-    println!("{text}");
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
-    if let Some(path) = args.output.clone().or(args.is_whole().then_some(page)) {
-        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        std::fs::write(path, text)?;
-    }
+    println!("{report}");
     Ok(())
 }
 
-/// What needs fresh pairs, the others gone.
+/// What all contestants do in turn.
+async fn together(args: &Args, contestants: &[Contestant], report: &mut Report) -> Result<(), Failure> {
+    let results = &mut report.results;
+    for contestant in contestants {
+        results.versions.push((contestant.kind, contestant.version.clone()));
+        memory(contestant, What::IdleMemory, results);
+    }
+    if args.has(Part::Load) {
+        load(args, contestants, results).await?;
+    }
+    if args.has(Part::Calls) {
+        let ended = calls::measure(args, contestants, results).await;
+        results.missing("system calls", ended);
+    }
+    contestants.iter().for_each(|contestant| memory(contestant, What::LastMemory, results));
+    if args.has(Part::Handshakes) {
+        let ended = handshakes::measure(args, contestants, results).await;
+        results.missing("handshakes", ended);
+    }
+    save(args, report)
+}
+
+/// What needs fresh pairs, the others gone. Each part is saved: what comes after may go wrong.
 async fn alone(
     args: &Args,
     binaries: &weir::Binaries,
     application: SocketAddr,
-    results: &mut Results,
+    report: &mut Report,
 ) -> Result<(), Failure> {
     let size = std::fs::metadata(binaries.proxy())?.len() as f64;
-    results.note(What::Binary, Kind::Weir, size / 1_048_576.0);
+    report.results.note(What::Binary, Kind::Weir, size / 1_048_576.0);
     if args.has(Part::Idle) {
-        idle::measure(args, binaries, application, results).await?;
+        let ended = idle::measure(args, binaries, application, &mut report.results).await;
+        report.results.missing("idle connections", ended);
+        save(args, report)?;
     }
     if args.has(Part::Start) {
-        idle::start(args, binaries, results).await?;
+        let ended = idle::start(args, binaries, &mut report.results).await;
+        report.results.missing("start-up", ended);
+    }
+    if args.has(Part::Counts) {
+        match callgrind::count(binaries).await {
+            Ok(counts) => report.results.counts = counts.unwrap_or_default(),
+            Err(error) => report.results.missing("instructions", Err(error)),
+        }
+        save(args, report)?;
     }
     if args.has(Part::Variants) {
-        variants::measure(args, binaries, application, results).await?;
+        let ended = variants::measure(args, binaries, application, &mut report.results).await;
+        report.results.missing("variants", ended);
     }
-    if args.has(Part::Counts)
-        && let Some(counts) = callgrind::count(binaries).await?
-    {
-        results.counts = counts;
+    save(args, report)
+}
+
+/// Writes the page, if one is wanted.
+fn save(args: &Args, report: &Report) -> Result<(), Failure> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
+    if let Some(path) = args.output.clone().or(args.is_whole().then_some(page)) {
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        std::fs::write(path, report.to_string())?;
     }
     Ok(())
 }
@@ -102,7 +119,8 @@ async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) ->
             if let Some(half) = results.half_of_slowest(scenario) {
                 results.half.entry(scenario).or_insert(half);
             }
-            for mode in args.rates.iter().copied().map(Mode::Rate).chain([Mode::Half]) {
+            let rates = args.rates.iter().copied().map(Mode::Rate);
+            for mode in rates.chain([Mode::Half]) {
                 for contestant in contestants {
                     turn(scenario, contestant, mode, args.lasts(), results).await?;
                 }

@@ -8,23 +8,15 @@ use super::{
     pki::{Certificates, Issuer, dns_name},
     settle,
 };
-use crate::{
-    contestant::{Contestant, Failure, Kind, Target},
-    machine,
-};
+use crate::contestant::{Contestant, Failure, Kind, Target};
 use std::{net::SocketAddr, path::Path, process::Command};
 use weir_tests::{free_port, process::Process};
 
-/// What HAProxy takes when the limit of open files allows: two for each connection.
-const CONNECTIONS: u64 = 25_000;
-
-/// What it computes for itself is less.
-fn common() -> String {
-    let limit = if machine::file_limit() > 2 * CONNECTIONS + 1_000 { CONNECTIONS } else { 4_000 };
-    format!("global\n    maxconn {limit}\n{COMMON}")
-}
-
+/// Without strict limits: it asks for two files for each connection that it might have, and few clients need both.
 const COMMON: &str = "\
+global
+    no strict-limits
+    maxconn 25000
     nbthread 1
     ssl-default-bind-options ssl-min-ver TLSv1.3
     ssl-default-server-options ssl-min-ver TLSv1.3
@@ -68,7 +60,7 @@ fn outbound(outside: &Hop, between: &Hop, own: &Certificates) -> String {
         )
     };
     format!(
-        "{}\
+        "{COMMON}\
 listen http
     bind {}
     server next {} {}
@@ -76,7 +68,6 @@ listen http2
     bind {} proto h2
     server next {} {}
 ",
-        common(),
         outside.http,
         between.http,
         tls("http/1.1"),
@@ -91,7 +82,7 @@ fn inbound(between: &Hop, application: SocketAddr, own: &Certificates) -> String
         format!("ssl crt {} ca-file {} verify required alpn {protocol}", own.bundle.display(), own.root.display())
     };
     format!(
-        "{}\
+        "{COMMON}\
 listen http
     bind {} {}
     server application {application} pool-max-conn -1
@@ -99,7 +90,6 @@ listen http2
     bind {} {}
     server application {application} proto h2 pool-max-conn -1
 ",
-        common(),
         between.http,
         tls("http/1.1"),
         between.http2,

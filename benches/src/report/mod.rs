@@ -131,7 +131,7 @@ impl fmt::Display for Report {
             f,
             "Written by `cargo run --release -p weir-benches --bin weir-bench`; every figure but those of \"What was tried\" is\nfrom this one run.\n"
         )?;
-        for line in &self.head {
+        for line in self.head.iter().chain(&self.results.notes) {
             writeln!(f, "- {line}")?;
         }
         for (kind, version) in self.results.versions.iter().filter(|(_, version)| !version.is_empty()) {
