@@ -10,13 +10,10 @@ use crate::{
     usage::Usage,
 };
 use rustls::{
-    ClientConfig, DigitallySignedStruct, NamedGroup, SignatureScheme,
-    client::{
-        ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, NamedGroup,
+    client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use std::{
     collections::VecDeque,
@@ -30,6 +27,7 @@ use tokio::{
     time,
 };
 use tokio_rustls::TlsConnector;
+use weir_tests::anyone::Anyone;
 
 /// Callers at once: enough to keep the other side busy.
 const CALLERS: usize = 8;
@@ -122,7 +120,7 @@ fn config(handshake: &Handshake, store: Arc<Tickets>, post_quantum: bool) -> Res
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Trusting(provider)))
+        .with_custom_certificate_verifier(Arc::new(Anyone))
         .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&handshake.key)?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::store(store);
@@ -173,44 +171,5 @@ impl ClientSessionStore for Tickets {
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         self.kept().pop_back()
-    }
-}
-
-/// Who answers is not what is measured: the caller's work is as little as can be.
-#[derive(Debug)]
-struct Trusting(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

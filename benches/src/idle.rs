@@ -13,6 +13,10 @@ use std::{net::SocketAddr, time::Duration};
 /// Idle connections, each of which has made a request.
 pub const CONNECTIONS: usize = 10_000;
 
+/// From the last request until a connection counts as idle: Weir puts silent ones to rest within two seconds, and so may
+/// anybody.
+const SETTLED: Duration = Duration::from_secs(4);
+
 /// How long an idle pair is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 
@@ -45,7 +49,7 @@ async fn one(pair: &Contestant, results: &mut Results) -> Result<(), Failure> {
     if outcome.failed > 0 {
         return Err(format!("{} failed: {:?}", outcome.failed, outcome.first_failure).into());
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(SETTLED).await;
     let after = caller(pair);
     results.note(What::IdleConnection, pair.kind, (after - before) / CONNECTIONS as f64);
     results.note(What::MemoryWithIdle, pair.kind, after / 1024.0);

@@ -57,7 +57,6 @@ pub struct Record(Arc<Shared>);
 struct Shared {
     facts: Mutex<Facts>,
     recorder: Recorder,
-    start: Instant,
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -109,7 +108,6 @@ impl Recorder {
 
     fn record(&self, told: RequestRecord, in_words: bool, grpc: bool) -> Record {
         let direction = told.direction;
-        let start = Instant::now();
         let facts = Facts {
             told,
             metrics: None,
@@ -118,11 +116,11 @@ impl Recorder {
             tries: 0,
             waited: Duration::ZERO,
             in_words,
-            start,
+            start: Instant::now(),
             grpc,
             _in_flight: self.0.metrics.begin(direction),
         };
-        Record(Arc::new(Shared { facts: Mutex::new(facts), recorder: self.clone(), start }))
+        Record(Arc::new(Shared { facts: Mutex::new(facts), recorder: self.clone() }))
     }
 }
 
@@ -134,7 +132,7 @@ impl Record {
 
     /// When the request's headers had come.
     pub fn begun(&self) -> tokio::time::Instant {
-        self.0.start.into()
+        self.with(|facts| facts.start).into()
     }
 
     /// Sees to it that the end is told, whatever it will be.

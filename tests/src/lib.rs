@@ -2,6 +2,7 @@
 //!
 //! Everything listens on loopback, on free ports, and is killed by its id when the test ends, however it ends.
 
+pub mod anyone;
 pub mod application;
 pub mod client;
 pub mod load;

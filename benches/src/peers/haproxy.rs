@@ -4,13 +4,12 @@
 //! caller checks a DNS name, the application's side that the certificate is the mesh's.
 
 use super::{
-    Hop, local,
-    pki::{Certificates, Issuer, dns_name},
-    settle,
+    Hop, Plan,
+    pki::{Certificates, dns_name},
 };
-use crate::contestant::{Contestant, Failure, Kind, Target};
+use crate::contestant::{Contestant, Failure, Kind};
 use std::{net::SocketAddr, path::Path, process::Command};
-use weir_tests::{free_port, process::Process};
+use weir_tests::process::Process;
 
 /// Without strict limits: it asks for two files for each connection that it might have, and few clients need both.
 const COMMON: &str = "\
@@ -33,21 +32,11 @@ defaults
 
 /// Starts both, and waits until a request went through.
 pub(crate) async fn start(program: &Path, application: SocketAddr) -> Result<Contestant, Failure> {
-    let folder = tempfile::tempdir()?;
-    let issuer = Issuer::new()?;
-    let (own, peer) = (issuer.issue(folder.path(), "client")?, issuer.issue(folder.path(), "bench")?);
-    let outside = Hop { http: local(free_port()), http2: local(free_port()) };
-    let between = Hop { http: local(free_port()), http2: local(free_port()) };
-    let server = run(program, folder.path(), "server", &inbound(&between, application, &peer))?;
-    let client = run(program, folder.path(), "client", &outbound(&outside, &between, &own))?;
-    settle("HAProxy", outside.http, [&client, &server]).await?;
-    let (http, grpc) = (Target::new(outside.http, "bench-http:8080"), Target::new(outside.http2, "bench-grpc:8081"));
-    Ok(Contestant {
-        version: version(program),
-        proxies: vec![("caller's", client), ("application's", server)],
-        others: vec![Box::new(folder)],
-        ..Contestant::new(Kind::Haproxy, http, grpc, super::handshake(between.http, &own))
-    })
+    let plan = Plan::new()?;
+    let (folder, outside, between) = (plan.folder.path(), &plan.outside, &plan.between);
+    let server = run(program, folder, "server", &inbound(between, application, &plan.peer))?;
+    let client = run(program, folder, "client", &outbound(outside, between, &plan.own))?;
+    plan.settled(Kind::Haproxy, version(program), client, server).await
 }
 
 fn outbound(outside: &Hop, between: &Hop, own: &Certificates) -> String {

@@ -9,19 +9,62 @@ pub mod relay;
 pub mod weir;
 mod weir_documents;
 
-use crate::contestant::{Failure, Handshake};
+use crate::contestant::{Contestant, Failure, Handshake, Kind, Target};
 use std::{
     net::SocketAddr,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
-use weir_tests::{client::get, process::Process};
+use tempfile::TempDir;
+use weir_tests::{client::get, free_port, process::Process};
 
 /// The ports of one hop.
 pub(crate) struct Hop {
     pub(crate) http: SocketAddr,
     pub(crate) http2: SocketAddr,
+}
+
+impl Hop {
+    fn new() -> Self {
+        Self { http: local(free_port()), http2: local(free_port()) }
+    }
+}
+
+/// What a pair of proxies from Debian needs before it is started: ports, and certificates of the caller and of its peer.
+pub(crate) struct Plan {
+    pub(crate) folder: TempDir,
+    pub(crate) own: pki::Certificates,
+    pub(crate) peer: pki::Certificates,
+    pub(crate) outside: Hop,
+    pub(crate) between: Hop,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let (folder, issuer) = (tempfile::tempdir()?, pki::Issuer::new()?);
+        let (own, peer) = (issuer.issue(folder.path(), "client")?, issuer.issue(folder.path(), "bench")?);
+        Ok(Self { folder, own, peer, outside: Hop::new(), between: Hop::new() })
+    }
+
+    /// The pair as a contestant, once a request went through.
+    pub(crate) async fn settled(
+        self,
+        kind: Kind,
+        version: String,
+        client: Process,
+        server: Process,
+    ) -> Result<Contestant, Failure> {
+        settle(&kind.to_string(), self.outside.http, [&client, &server]).await?;
+        let http = Target::new(self.outside.http, "bench-http:8080");
+        let grpc = Target::new(self.outside.http2, "bench-grpc:8081");
+        Ok(Contestant {
+            version,
+            proxies: vec![("caller's", client), ("application's", server)],
+            others: vec![Box::new(self.folder)],
+            ..Contestant::new(kind, http, grpc, handshake(self.between.http, &self.own))
+        })
+    }
 }
 
 pub(crate) fn local(port: u16) -> SocketAddr {

@@ -39,6 +39,24 @@ impl GrpcCode {
         })
     }
 
+    /// The HTTP status nearest to it (`google.rpc.Code`).
+    pub fn http_status(self) -> u16 {
+        match self.0 {
+            0 => 200,
+            1 => 499,
+            3 | 9 | 11 => 400,
+            4 => 504,
+            5 => 404,
+            6 | 10 => 409,
+            7 => 403,
+            8 => 429,
+            12 => 501,
+            14 => 503,
+            16 => 401,
+            _ => 500,
+        }
+    }
+
     /// The number.
     pub fn number(self) -> u8 {
         self.0

@@ -4,7 +4,7 @@ use super::{
     node::{Node, Tree},
     read::Reader,
 };
-use crate::model::{Abort, Delay, Fault, Fraction};
+use crate::model::{Abort, Delay, Fault, Fraction, GrpcCode};
 use std::time::Duration;
 
 const GRPC: [(&str, u8); 16] = [
@@ -57,23 +57,6 @@ fn abort(r: &mut Reader, node: &Node) -> Option<Abort> {
         r.issue(node, "an abort needs a status", Some("add `httpStatus: 503`, or `grpcStatus: UNAVAILABLE`".into()));
     }
     f.close(r);
-    let status = status.or_else(|| grpc_status.map(http_status))?;
+    let status = status.or_else(|| grpc_status.and_then(GrpcCode::new).map(GrpcCode::http_status))?;
     Some(Abort { status, grpc_status, share })
-}
-
-/// The HTTP status of a gRPC code, as `google.rpc.Code` has it.
-fn http_status(grpc: u8) -> u16 {
-    match grpc {
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
-    }
 }

@@ -1,7 +1,7 @@
 //! Faults ⇄ Envoy's `HTTPFault` (gRFC A33), given per route under the name of the fault filter.
 
 use super::wire::{At, Report, duration, fraction, ignored, pb, read_duration, read_fraction, unpack, unsupported};
-use crate::model::{Abort, Delay, Fault, Fraction};
+use crate::model::{Abort, Delay, Fault, Fraction, GrpcCode};
 use envoy_types::pb::google::protobuf::{Any, Struct, Value, value::Kind as ValueKind};
 use pb::fault::fault_abort::ErrorType;
 use pb::fault_common::fault_delay::FaultDelaySecifier;
@@ -82,11 +82,11 @@ fn read_abort(out: &mut Report, at: &At<'_>, sent: pb::fault::FaultAbort, beside
     let (status, grpc_status) = match error_type {
         Some(ErrorType::HttpStatus(s)) => (u16::try_from(s).ok(), None),
         Some(ErrorType::GrpcStatus(code)) => {
-            let Some(code) = u8::try_from(code).ok().filter(|c| *c <= 16) else {
+            let Some(code) = u8::try_from(code).ok().and_then(GrpcCode::new) else {
                 out.refuse(&at.field("grpc_status"), "is not between 0 and 16");
                 return None;
             };
-            (http_status(beside).or(Some(http_of(code))), Some(code))
+            (http_status(beside).or(Some(code.http_status())), Some(code.number()))
         }
         Some(ErrorType::HeaderAbort(_)) | None => {
             out.refuse(at, "has no `http_status` or `grpc_status`");
@@ -104,24 +104,6 @@ fn http_status(beside: Option<&Struct>) -> Option<u16> {
     match beside?.fields.get(HTTP_STATUS)?.kind {
         Some(ValueKind::NumberValue(n)) if (200.0..600.0).contains(&n) => Some(n as u16),
         _ => None,
-    }
-}
-
-/// The HTTP status nearest to a gRPC code (the mapping of google.rpc.Code).
-fn http_of(code: u8) -> u16 {
-    match code {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
     }
 }
 

@@ -34,11 +34,14 @@ pub struct Connection {
 
 /// Counts an open connection, and holds its place.
 #[derive(Debug)]
-struct Open(Metrics, #[allow(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+struct Open {
+    metrics: Metrics,
+    _place: OwnedSemaphorePermit,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connections.dec();
+        self.metrics.connections.dec();
     }
 }
 
@@ -58,7 +61,7 @@ pub(super) fn run(
         let slots = Arc::new(Semaphore::new(options.connections));
         while let Some((tcp, address, slot)) = next(&listener, &slots, &stop).await {
             metrics.connections.inc();
-            let open = Open(metrics.clone(), slot);
+            let open = Open { metrics: metrics.clone(), _place: slot };
             let (acceptor, sender, stop) = (acceptor.clone(), sender.clone(), stop.clone());
             let limit = options.handshake;
             handshakes.spawn(async move {

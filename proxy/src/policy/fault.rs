@@ -24,7 +24,7 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Fault<N> {
                 tokio::time::sleep(delay.fixed).await;
             }
             if let Some(abort) = fault.abort.filter(|a| a.share.takes(draw())) {
-                return aborted(abort, routed.request.grpc);
+                return aborted(abort, routed.request.fields.grpc);
             }
         }
         self.0.call(routed).await

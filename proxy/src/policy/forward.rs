@@ -92,7 +92,7 @@ fn back(exchange: Exchange) -> Response {
     let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = switching.then(|| parts.headers.get(header::UPGRADE).cloned()).flatten();
     let fields = Fields::of(&parts.headers);
-    remove_hop_by_hop(&mut parts.headers, &fields);
+    remove_hop_by_hop(&mut parts.headers, fields);
     if let Some(protocol) = protocol {
         parts.headers.insert(header::UPGRADE, protocol);
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -15,7 +15,7 @@ impl<N: Stage<Box<Request>, Failure = Error>> Stage<Box<Request>> for Observe<N>
     type Failure = Infallible;
 
     async fn call(&self, request: Box<Request>) -> Result<Response, Infallible> {
-        let grpc = request.grpc;
+        let grpc = request.fields.grpc;
         // Dropped on the way, when the caller goes away before there is a response, it says so.
         let record = request.record.clone().watch();
         Ok(match self.0.call(request).await {

@@ -100,7 +100,7 @@ impl Tries {
         let bodiless = body.is_end_stream();
         let request = &routed.request;
         let idempotent = is_idempotent(&request.parts.method);
-        let worth_keeping = idempotent || policy_of(&routed).is_some() || request.grpc;
+        let worth_keeping = idempotent || policy_of(&routed).is_some() || request.fields.grpc;
         let (body, replay) = match body {
             Body::Incoming(incoming) if worth_keeping && fits(&request.parts, memory) => {
                 let replay = Replay::new(incoming, memory.clone());
@@ -140,7 +140,7 @@ impl Tries {
             message,
             cluster: self.routed.cluster.clone(),
             worker: self.routed.request.connection.worker,
-            grpc: self.routed.request.grpc,
+            grpc: self.routed.request.fields.grpc,
             spoken: self.routed.request.spoken,
             tried: self.tried.clone(),
             deadline: self.deadline(),

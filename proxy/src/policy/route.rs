@@ -70,7 +70,7 @@ async fn dispatch<N>(next: &N, routes: &RouteTable, request: Box<Request>) -> Re
 where
     N: Stage<Routed, Failure = Error>,
 {
-    let Some(route) = routes.find(&request.authority, &request.parts, request.grpc).cloned() else {
+    let Some(route) = routes.find(&request.authority, &request.parts, request.fields.grpc).cloned() else {
         return Err(Kind::RouteNotFound.detail("no rule matches"));
     };
     request.record.with(|r| r.told.route = Some(route.name.clone()));

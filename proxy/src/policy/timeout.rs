@@ -57,6 +57,7 @@ fn deadline(routed: &Routed) -> Option<Deadline> {
     let route = forward.timeout.map(|t| Deadline { at: start + t, callers: false });
     let callers = routed
         .request
+        .fields
         .grpc
         .then(|| routed.request.parts.headers.get(&GRPC_TIMEOUT))
         .flatten()

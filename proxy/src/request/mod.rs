@@ -36,9 +36,7 @@ pub struct Request {
     pub body: Body,
     /// The authority it asks for, as it wrote it.
     pub authority: Arc<str>,
-    /// Whether it is gRPC.
-    pub grpc: bool,
-    /// The header fields it came with.
+    /// Which header fields it has had since it came.
     pub fields: Fields,
     /// The version of HTTP that the client speaks.
     pub spoken: Version,
@@ -80,13 +78,10 @@ impl Request {
         let upgrade = fields.upgrade.then(|| upgrade_offer(&mut incoming)).flatten();
         let (mut parts, body) = incoming.into_parts();
         let authority = authority(&parts)?;
-        remove_hop_by_hop(&mut parts.headers, &fields);
-        // `Connection` may have named any of them.
-        let fields = if fields.connection { Fields::of(&parts.headers) } else { fields };
+        let fields = remove_hop_by_hop(&mut parts.headers, fields);
         join_cookies(&mut parts, &fields);
         Ok(Box::new(Self {
             authority,
-            grpc: fields.grpc,
             fields,
             spoken: parts.version,
             parts,
@@ -185,41 +180,38 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Takes away what belongs to one hop (RFC 9110 §7.6.1). `TE: trailers` stays: gRPC asks for it.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap, fields: &Fields) {
-    if let Some(connection) = fields.connection.then(|| headers.get(CONNECTION)).flatten() {
-        // `keep-alive` and `close` name nothing; anything else names a header to be removed.
-        let plain = |t: &str| {
-            let t = t.trim();
-            t.eq_ignore_ascii_case("keep-alive") || t.eq_ignore_ascii_case("close")
-        };
-        if !connection.to_str().is_ok_and(|v| v.split(',').all(plain)) {
-            remove_named(headers);
-        }
-        headers.remove(CONNECTION);
+/// Takes away what belongs to one hop (RFC 9110 §7.6.1), and says what is left. `TE: trailers` stays: gRPC asks for it.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, fields: Fields) -> Fields {
+    let hop_by_hop = fields.connection || fields.upgrade || fields.transfer_encoding || fields.other_hop_by_hop;
+    if !hop_by_hop && !fields.te {
+        return fields;
     }
-    if fields.upgrade {
-        headers.remove(UPGRADE);
-    }
-    if fields.transfer_encoding {
-        headers.remove(TRANSFER_ENCODING);
-    }
-    if fields.other_hop_by_hop {
-        for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
-            headers.remove(name);
-        }
-    }
-    if !fields.te {
-        return;
+    let named = fields.connection && remove_named(headers);
+    for name in [&CONNECTION, &UPGRADE, &TRANSFER_ENCODING, &KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
+        headers.remove(name);
     }
     if headers.get(TE).is_some_and(|te| !has_token(te, "trailers")) {
         headers.remove(TE);
     } else if headers.get(TE).is_some_and(|te| te != "trailers") {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    if named {
+        return Fields::of(headers);
+    }
+    let te = fields.te && headers.contains_key(TE);
+    Fields { connection: false, upgrade: false, transfer_encoding: false, other_hop_by_hop: false, te, ..fields }
 }
 
-fn remove_named(headers: &mut HeaderMap) {
+/// Whether `Connection` named any, which may be whatever it likes.
+fn remove_named(headers: &mut HeaderMap) -> bool {
+    // `keep-alive` and `close`, most of what is said, name nothing.
+    let plain = |t: &str| {
+        let t = t.trim();
+        t.eq_ignore_ascii_case("keep-alive") || t.eq_ignore_ascii_case("close")
+    };
+    if headers.get_all(CONNECTION).iter().all(|v| v.to_str().is_ok_and(|v| v.split(',').all(plain))) {
+        return false;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -232,6 +224,7 @@ fn remove_named(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
+    true
 }
 
 /// HTTP/2 may split cookies into several fields; HTTP/1.1 may not (RFC 9113 §8.2.3).
@@ -275,10 +268,20 @@ mod tests {
             ("x-other", "2"),
         ]);
         let fields = Fields::of(&map);
-        remove_hop_by_hop(&mut map, &fields);
+        assert_eq!(remove_hop_by_hop(&mut map, fields), Fields { te: true, hosts: 1, ..Fields::default() });
         assert_eq!(map.len(), 3, "{map:?}");
         assert_eq!(map["te"], "trailers");
         assert_eq!((&map["host"], &map["x-other"]), (&"a".parse().unwrap(), &"2".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_connection_header_may_name_others_also_those_that_we_would_keep() {
+        let mut map = headers(&[("connection", "close"), ("connection", "x-request-id, x-mine"), ("x-mine", "1")]);
+        map.append("x-request-id", HeaderValue::from_static("2"));
+        let fields = Fields::of(&map);
+        assert!(fields.request_id);
+        assert_eq!(remove_hop_by_hop(&mut map, fields), Fields::default());
+        assert!(map.is_empty(), "{map:?}");
     }
 
     #[test]

@@ -104,13 +104,7 @@ impl Dialer {
                     .map_err(|e| Kind::ConnectFailed.because(e))
             })
             .await?;
-        let alive = Alive::new(count, permit);
-        tokio::spawn(async move {
-            let _alive = alive;
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%address, error = %crate::upstream::exchange::story(&error), "upstream connection ended");
-            }
-        });
+        attend(connection.with_upgrades(), address, Alive::new(count, permit));
         Ok(sender)
     }
 
@@ -140,13 +134,7 @@ impl Dialer {
                     .map_err(|e| Kind::ConnectFailed.because(e))
             })
             .await?;
-        let alive = Alive::new(count, permit);
-        tokio::spawn(async move {
-            let _alive = alive;
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, error = %crate::upstream::exchange::story(&error), "upstream connection ended");
-            }
-        });
+        attend(connection, address, Alive::new(count, permit));
         Ok(sender)
     }
 
@@ -180,6 +168,16 @@ impl Dialer {
     pub(super) fn retire_at(&self, now: Instant) -> Option<Instant> {
         self.max_age.map(|age| now + age.mul_f64(0.8 + 0.2 * rand::random::<f64>()))
     }
+}
+
+/// Carries a connection, counted, to its end.
+fn attend(connection: impl Future<Output = hyper::Result<()>> + Send + 'static, address: SocketAddr, alive: Alive) {
+    tokio::spawn(async move {
+        let _alive = alive;
+        if let Err(error) = connection.await {
+            tracing::debug!(%address, error = %crate::upstream::exchange::story(&error), "upstream connection ended");
+        }
+    });
 }
 
 /// What a failed handshake is to the request that needed it. Nothing of the request has been sent.
