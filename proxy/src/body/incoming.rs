@@ -1,6 +1,8 @@
-//! A body as it comes over a connection, whoever speaks the protocol of that connection.
+//! A body as it comes over a connection, whoever speaks the protocol of that connection, and the connection itself where
+//! its protocol is about to change.
 
 use super::{BoxError, Http2};
+use crate::http1::{self, Interim};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::{
@@ -12,6 +14,8 @@ use std::{
 pub enum Incoming {
     /// Over a connection of hyper's.
     Hyper(hyper::body::Incoming),
+    /// Over a connection of HTTP/1.
+    Http1(http1::Incoming),
     /// Over a stream of an HTTP/2 connection of our own.
     Http2(Http2),
 }
@@ -28,6 +32,16 @@ impl From<Http2> for Incoming {
     }
 }
 
+impl Incoming {
+    /// The way back for interim responses to the request whose body this is.
+    pub fn interim(&self) -> Option<Interim> {
+        match self {
+            Self::Http1(b) => Some(b.interim()),
+            Self::Hyper(_) | Self::Http2(_) => None,
+        }
+    }
+}
+
 impl HttpBody for Incoming {
     type Data = Bytes;
     type Error = BoxError;
@@ -35,6 +49,7 @@ impl HttpBody for Incoming {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Hyper(b) => Pin::new(b).poll_frame(cx).map_err(Into::into),
+            Self::Http1(b) => b.poll_frame(cx).map_err(Into::into),
             Self::Http2(b) => b.poll_frame(cx).map_err(Into::into),
         }
     }
@@ -42,6 +57,7 @@ impl HttpBody for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(b) => b.is_end_stream(),
+            Self::Http1(b) => b.is_end_stream(),
             Self::Http2(b) => b.is_end_stream(),
         }
     }
@@ -49,6 +65,7 @@ impl HttpBody for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(b) => b.size_hint(),
+            Self::Http1(b) => b.size_hint(),
             Self::Http2(b) => b.size_hint(),
         }
     }
