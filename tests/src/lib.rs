@@ -7,8 +7,11 @@ pub mod application;
 pub mod client;
 pub mod load;
 pub mod mesh;
+pub mod message;
 pub mod peers;
 pub mod process;
+pub mod raw;
+pub mod upstream;
 
 /// Waits until `check` gives a value, asking often; panics with `what` when `seconds` are over.
 pub async fn eventually<T, F>(what: &str, seconds: u64, mut check: impl FnMut() -> F) -> T
