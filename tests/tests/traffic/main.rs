@@ -1,9 +1,15 @@
 //! Traffic through two sidecars, byte for byte: what a raw client sends, what a raw application gets, and the way back.
 
+mod attacks;
 mod case;
+mod corpus;
 mod fields;
+mod from_http2;
+mod h2spec;
 mod interim;
+mod lies;
 mod messages;
+mod refusals;
 mod star;
 mod targets;
 mod upgrades;
