@@ -122,9 +122,9 @@ impl Decoder {
             return Ok(Some(Piece::End(None)));
         }
         let end = match head::end(buf, &mut self.scanned)? {
-            Some(end) => end,
-            None if buf.len() > MAX_HEAD_BYTES => return Err("the trailers are too large"),
-            None => return Ok(None),
+            Some(end) if end <= MAX_HEAD_BYTES => end,
+            None if buf.len() <= MAX_HEAD_BYTES => return Ok(None),
+            _ => return Err("the trailers are too large"),
         };
         let raw = buf.split_to(end).freeze();
         self.state = State::Done;
@@ -199,14 +199,34 @@ mod tests {
     #[test]
     fn what_others_might_read_otherwise_is_refused() {
         for bad in [
-            "-1\r\n", "+5\r\nhello", "0x5\r\nhello", "5\nhello", " 5\r\nhello", "5\r\nhello5\r\n", "5\r\nhello\n0\r\n\r\n",
-            "5_0\r\n", "\r\n", ";a\r\n", "5;a\nhello", "5\rhello", "5 5\r\nhello", "fffffffffffffffff\r\n", "5\r\r\nhello",
-            "0\r\na: b\n\r\n", "0\r\n a: b\r\n\r\n", "0\r\na : b\r\n\r\n", "0\r\na: b\r\n c\r\n\r\n",
+            "-1\r\n",
+            "+5\r\nhello",
+            "0x5\r\nhello",
+            "5\nhello",
+            " 5\r\nhello",
+            "5\r\nhello5\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5_0\r\n",
+            "\r\n",
+            ";a\r\n",
+            "5;a\nhello",
+            "5\rhello",
+            "5 5\r\nhello",
+            "fffffffffffffffff\r\n",
+            "5\r\r\nhello",
+            "0\r\na: b\n\r\n",
+            "0\r\n a: b\r\n\r\n",
+            "0\r\na : b\r\n\r\n",
+            "0\r\na: b\r\n c\r\n\r\n",
         ] {
             for step in [1, bad.len()] {
                 let error = decode(bad.as_bytes(), step).unwrap_err();
                 assert_ne!(error, "it ends too early", "{bad:?}");
             }
+        }
+        let large = format!("0\r\na: {}\r\n\r\n", "b".repeat(MAX_HEAD_BYTES));
+        for step in [1000, large.len()] {
+            assert_eq!(decode(large.as_bytes(), step).unwrap_err(), "the trailers are too large");
         }
         let endless = format!("1;{}", "a".repeat(MAX_EXTENSION + 1));
         assert_eq!(decode(endless.as_bytes(), 100).unwrap_err(), "too many chunk extensions");

@@ -99,7 +99,8 @@ const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 #[tokio::test]
 async fn requests_behind_one_another_are_answered_in_their_order_also_after_a_half_close() {
     let echo = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
-    let chunked = b"PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\nSum: 3\r\n\r\n";
+    let chunked =
+        b"PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\nSum: 3\r\n\r\n";
     let answer = exchange(&[REQUEST, echo, chunked, REQUEST].concat()).await;
     let expected = [
         EMPTY,
@@ -186,6 +187,10 @@ async fn a_body_that_breaks_off_or_breaks_the_rules_breaks_the_response() {
     for bad in ["Content-Length: 9\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello5\r\n"] {
         let answer = exchange(format!("POST /echo HTTP/1.1\r\nHost: a\r\n{bad}").as_bytes()).await;
         assert!(answer.ends_with("hello") || answer.ends_with("hello\r\n"), "{answer}");
+        // Nothing behind it is a request.
+        let bad = bad.replace('9', "900");
+        let hidden = format!("POST / HTTP/1.1\r\nHost: a\r\n{bad}GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(exchange(hidden.as_bytes()).await.matches("HTTP/1.1").count(), 1, "{bad}");
     }
 }
 
