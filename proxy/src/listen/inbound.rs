@@ -2,12 +2,15 @@
 
 use super::{
     detect::{Speaks, detect},
-    http::{Answer, serve},
+    http::{Answer, Answering, serve},
     tcp,
 };
 use crate::{
+    body::Incoming,
     drain,
     error::{Error, Kind},
+    http1::Spelling,
+    io::Ahead,
     policy::authz::{Asked, enforce},
     record::Recorder,
     request::{Connection, Fields, Request},
@@ -20,8 +23,7 @@ use crate::{
     upstream::Io,
 };
 use http::HeaderValue;
-use hyper::body::Incoming;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446 §5.1).
@@ -90,7 +92,7 @@ impl Inbound {
         let chosen = |sni: Option<&str>| inbound.chain(sni, None).filter(|c| c.tls.is_some()).cloned();
         let required =
             |sni: Option<&str>| chosen(sni).and_then(|c| c.tls).is_none_or(|tls| tls.require_client_certificate);
-        let (stream, who) = self.inner.server.accept(tcp, required).await.map_err(|e| refused(&e))?;
+        let (stream, who) = self.inner.server.accept(Ahead::new(tcp), required).await.map_err(|e| refused(&e))?;
         let chain = chosen(who.sni.as_deref())
             .ok_or_else(|| Kind::RouteNotFound.detail(format!("no port here is called {:?}", who.sni)))?;
         Ok((Io::server(stream), chain, Some(who)))
@@ -166,7 +168,7 @@ struct Callee {
 }
 
 impl Answer for Callee {
-    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    fn answer(&self, request: http::Request<Incoming>, spelling: Option<Spelling>) -> Answering<'_> {
         let fields = Fields::of(request.headers());
         let record = self.inner.recorder.begin(&request, fields.grpc, &self.connection);
         let snapshot = self.inner.state.load();
@@ -176,9 +178,14 @@ impl Answer for Callee {
             None => None,
         };
         let chain = chain.filter(|c| c.tls.is_some() == self.connection.tls).unwrap_or_else(|| self.chain.clone());
-        match Request::admit(request, fields, self.connection.clone(), snapshot, record.clone()) {
-            Ok(request) => stack::inbound(&self.inner.parts, &chain, request).await,
-            Err(error) => record.refused(&error, fields.grpc),
+        let connection = self.connection.clone();
+        match Request::admit(request, spelling, fields, connection, snapshot, record.clone()) {
+            Ok(request) => stack::inbound(&self.inner.parts, &chain, request),
+            Err(error) => Box::pin(ready(record.refused(&error, fields.grpc))),
         }
+    }
+
+    fn refuse(&self, error: &Error) -> Response {
+        self.inner.recorder.begin(&http::Request::new(()), false, &self.connection).refused(error, false)
     }
 }

@@ -6,7 +6,6 @@ mod detect;
 mod http;
 mod http1;
 mod inbound;
-mod io;
 mod outbound;
 mod tcp;
 

@@ -138,6 +138,8 @@ impl Tries {
         record.with(|r| r.tries = self.made);
         Ok(Box::new(Attempt {
             message,
+            spelling: self.routed.request.spelling.clone(),
+            interim: self.routed.request.interim.clone(),
             cluster: self.routed.cluster.clone(),
             worker: self.routed.request.connection.worker,
             grpc: self.routed.request.fields.grpc,

@@ -1,13 +1,14 @@
 //! One new connection to an endpoint: TCP, mutual TLS where its cluster asks for it, then the HTTP handshake.
 
-use super::Io;
+use super::{Io, http1};
 use crate::{
     body::Body,
     error::{Error, Kind, Result},
+    io::Ahead,
     logic::{ClusterLimits, Permit},
     tls,
 };
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     future::Future,
@@ -60,8 +61,8 @@ impl ConnectionCount {
     }
 }
 
-/// How long a connection task outlives its last handle, and what it counts.
-struct Alive {
+/// What an open connection counts, and the permit that it holds.
+pub(super) struct Alive {
     count: Arc<ConnectionCount>,
     _permit: Option<Permit>,
 }
@@ -92,20 +93,9 @@ impl Dialer {
         mesh: bool,
         count: &Arc<ConnectionCount>,
         permit: Option<Permit>,
-    ) -> Result<http1::SendRequest<Body>> {
-        let (sender, connection) = self
-            .in_time(async {
-                let io = self.open(address, mesh, &[Alpn::Http1]).await?;
-                http1::Builder::new()
-                    .max_headers(super::pool::MAX_HEADERS)
-                    .max_buf_size(256 * 1024)
-                    .handshake(TokioIo::new(io))
-                    .await
-                    .map_err(|e| Kind::ConnectFailed.because(e))
-            })
-            .await?;
-        attend(connection.with_upgrades(), address, Alive::new(count, permit));
-        Ok(sender)
+    ) -> Result<http1::Connection> {
+        let io = self.in_time(self.open(address, mesh, &[Alpn::Http1])).await?;
+        Ok(http1::Connection::new(io, self.retire_at(Instant::now()), Alive::new(count, permit)))
     }
 
     pub(super) async fn http2(
@@ -148,7 +138,7 @@ impl Dialer {
             Some(target) => {
                 let (stream, _peer) = self
                     .client
-                    .connect(tcp, &target.sni, &target.identities, alpn)
+                    .connect(Ahead::new(tcp), &target.sni, &target.identities, alpn)
                     .await
                     .map_err(|e| tls_failure(&e).detail(format!("{address}: {e}")).because(e))?;
                 Ok(Io::client(stream))

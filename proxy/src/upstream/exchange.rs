@@ -1,12 +1,23 @@
 //! One request and its response on one connection: what came of it, and what becomes of the connection.
 
 use crate::{
-    body::Body,
+    body::{Body, Incoming},
     error::{Error, Kind, RetrySafety},
+    http1::{Interim, Spelling},
 };
 use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::TrySendError};
+use hyper::client::conn::TrySendError;
 use std::any::Any;
+
+/// A request on its way out.
+pub struct Outgoing {
+    /// What is sent.
+    pub message: Request<Body>,
+    /// Its head as the client wrote it, where the client spoke HTTP/1.
+    pub spelling: Option<Spelling>,
+    /// The way back for interim responses, where the client can get them.
+    pub interim: Option<Interim>,
+}
 
 /// A response, and the hold on the connection it comes over: dropped when the response has ended, it gives the
 /// connection back.
@@ -17,6 +28,8 @@ pub struct Exchange {
     pub lease: Box<dyn Any + Send + Sync>,
     /// Whether the connection had carried a request before.
     pub reused: bool,
+    /// Its head as it was written, where it came over HTTP/1.
+    pub spelling: Option<Spelling>,
 }
 
 /// A request that got no response.

@@ -3,10 +3,16 @@
 //! A write that makes no progress for [`WRITE_STALL`] fails: a peer that never reads may not hold a connection, and what
 //! hangs on it, for ever.
 
+mod ahead;
+
+pub use ahead::Ahead;
+
 use crate::tls::{ClientStream, ServerStream};
+use socket2::SockRef;
 use std::{
     future::Future,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -29,8 +35,8 @@ pub struct Io {
 
 enum Wire {
     Plain(TcpStream),
-    Client(Box<ClientStream<TcpStream>>),
-    Server(Box<ServerStream<TcpStream>>),
+    Client(Box<ClientStream<Ahead>>),
+    Server(Box<ServerStream<Ahead>>),
 }
 
 impl Io {
@@ -40,12 +46,12 @@ impl Io {
     }
 
     /// TLS that we began.
-    pub fn client(tls: ClientStream<TcpStream>) -> Self {
+    pub fn client(tls: ClientStream<Ahead>) -> Self {
         Self { wire: Wire::Client(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
     }
 
     /// TLS that the peer began.
-    pub fn server(tls: ServerStream<TcpStream>) -> Self {
+    pub fn server(tls: ServerStream<Ahead>) -> Self {
         Self { wire: Wire::Server(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
     }
 
@@ -54,13 +60,24 @@ impl Io {
         matches!(self.wire, Wire::Plain(_))
     }
 
+    /// Whether the kernel holds nothing that the peer has sent, not even its end. Asks the kernel, not the runtime.
+    pub fn is_quiet(&self) -> bool {
+        let tcp = match &self.wire {
+            Wire::Plain(tcp) => tcp,
+            Wire::Client(tls) => tls.get_ref().0.tcp(),
+            Wire::Server(tls) => tls.get_ref().0.tcp(),
+        };
+        let peeked = SockRef::from(tcp).peek(&mut [const { MaybeUninit::uninit() }; 1]);
+        peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Returns when the peer has sent something, or the end. Holds no memory meanwhile. To be called when a read has found
     /// nothing: TLS may hold what came before.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.wire {
             Wire::Plain(tcp) => tcp.readable().await,
-            Wire::Client(tls) => tls.get_ref().0.readable().await,
-            Wire::Server(tls) => tls.get_ref().0.readable().await,
+            Wire::Client(tls) => tls.get_ref().0.tcp().readable().await,
+            Wire::Server(tls) => tls.get_ref().0.tcp().readable().await,
         }
     }
 
