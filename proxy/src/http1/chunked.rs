@@ -199,9 +199,25 @@ mod tests {
     #[test]
     fn what_others_might_read_otherwise_is_refused() {
         for bad in [
-            "-1\r\n", "+5\r\nhello", "0x5\r\nhello", "5\nhello", " 5\r\nhello", "5\r\nhello5\r\n", "5\r\nhello\n0\r\n\r\n",
-            "5_0\r\n", "\r\n", ";a\r\n", "5;a\nhello", "5\rhello", "5 5\r\nhello", "fffffffffffffffff\r\n", "5\r\r\nhello",
-            "0\r\na: b\n\r\n", "0\r\n a: b\r\n\r\n", "0\r\na : b\r\n\r\n", "0\r\na: b\r\n c\r\n\r\n",
+            "-1\r\n",
+            "+5\r\nhello",
+            "0x5\r\nhello",
+            "5\nhello",
+            " 5\r\nhello",
+            "5\r\nhello5\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5_0\r\n",
+            "\r\n",
+            ";a\r\n",
+            "5;a\nhello",
+            "5\rhello",
+            "5 5\r\nhello",
+            "fffffffffffffffff\r\n",
+            "5\r\r\nhello",
+            "0\r\na: b\n\r\n",
+            "0\r\n a: b\r\n\r\n",
+            "0\r\na : b\r\n\r\n",
+            "0\r\na: b\r\n c\r\n\r\n",
         ] {
             for step in [1, bad.len()] {
                 let error = decode(bad.as_bytes(), step).unwrap_err();

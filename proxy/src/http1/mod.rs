@@ -21,7 +21,7 @@ mod write;
 pub use conn::{Conn, HeadError, Shared};
 pub use framing::Length;
 pub use head::{Fault, RequestHead, ResponseHead};
-pub use incoming::{Incoming, Interim, Takeover, Taken};
+pub use incoming::{Incoming, Interim, Taken, Takeover};
 pub use outbox::Outbox;
 pub use spelling::Spelling;
 pub use write::{Closing, Sending, chunk_end, chunk_start, interim, request_head, response_head};

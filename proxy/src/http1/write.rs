@@ -85,7 +85,8 @@ pub fn request_head(
     out.put_slice(uri.path_and_query().map_or("/", |p| p.as_str()).as_bytes());
     out.put_slice(b" HTTP/1.1\r\n");
     // `Connection` was the client's and is gone, unless it is ours: to change the protocol.
-    let says_length = fields(out, headers, spelling, headers.contains_key(header::UPGRADE), sending == Sending::Chunked);
+    let says_length =
+        fields(out, headers, spelling, headers.contains_key(header::UPGRADE), sending == Sending::Chunked);
     match sending {
         Sending::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
         // RFC 9110 §8.6: a method that usually has a body says that it has none.
@@ -244,7 +245,8 @@ mod tests {
         announced.insert("content-length", HeaderValue::from_static("5"));
         let (get, none) = (Method::GET, HeaderMap::new());
         let of = |status, headers: &HeaderMap, method: &Method, version| {
-            let body = http_body_util::StreamBody::new(futures::stream::pending::<Result<http_body::Frame<Bytes>, ()>>());
+            let body =
+                http_body_util::StreamBody::new(futures::stream::pending::<Result<http_body::Frame<Bytes>, ()>>());
             Sending::of_response(status, headers, &body, method, version)
         };
         assert_eq!(of(StatusCode::OK, &announced, &get, Version::HTTP_10), Sending::Exact(5));

@@ -53,7 +53,8 @@ enum Next {
 pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: drain::Watch) {
     let conn = http1::Conn::new(io, first).shared();
     let mut begin = drain.clone();
-    let mut waiting = Waiting { drain: &drain, begin: pin!(async move { begin.begun().await }), woken: false, alarm: None };
+    let mut waiting =
+        Waiting { drain: &drain, begin: pin!(async move { begin.begun().await }), woken: false, alarm: None };
     loop {
         let next = match poll_fn(|cx| waiting.poll(&conn, cx)).await {
             Some(Ok(head)) => one(&conn, head, &answer, &drain).await,
@@ -178,8 +179,8 @@ fn poll_meanwhile(conn: &Shared, cx: &mut Context<'_>) -> Poll<io::Error> {
 async fn respond(conn: &Shared, response: Response, asked: &Asked, drain: &drain::Watch) -> Next {
     let (parts, mut body) = response.into_parts();
     let sending = Sending::of_response(parts.status, &parts.headers, &body, &asked.method, asked.version);
-    let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS
-        || asked.method == Method::CONNECT && parts.status.is_success();
+    let switches =
+        parts.status == StatusCode::SWITCHING_PROTOCOLS || asked.method == Method::CONNECT && parts.status.is_success();
     if sending == Sending::Exact(0) {
         body.leave_out();
     }

@@ -2,8 +2,10 @@
 
 mod attacks;
 mod case;
+mod churn;
 mod corpus;
 mod fields;
+mod floods;
 mod from_http2;
 mod h2spec;
 mod idle;

@@ -23,7 +23,8 @@ async fn data(body: &mut Incoming) -> Option<io::Result<Bytes>> {
 async fn a_body_reads_its_own_message_and_nothing_of_the_next() {
     let (mut client, conn) = pair().await;
     let conn = conn.shared();
-    let two = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcPOST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nde";
+    let two =
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcPOST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nde";
     client.write_all(two).await.unwrap();
     let head = poll_fn(|cx| conn.lock().poll_request(cx)).await.unwrap();
     let mut first = Incoming::new(conn.clone(), head.length);

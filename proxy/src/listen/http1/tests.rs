@@ -99,7 +99,8 @@ const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 #[tokio::test]
 async fn requests_behind_one_another_are_answered_in_their_order_also_after_a_half_close() {
     let echo = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
-    let chunked = b"PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\nSum: 3\r\n\r\n";
+    let chunked =
+        b"PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\nSum: 3\r\n\r\n";
     let answer = exchange(&[REQUEST, echo, chunked, REQUEST].concat()).await;
     let expected = [
         EMPTY,
