@@ -12,12 +12,14 @@ mod idle;
 mod interim;
 mod lies;
 mod messages;
+mod page;
 mod random;
 mod refusals;
 mod star;
 mod targets;
 mod upgrades;
 mod versions;
+mod websocket_http2;
 
 use std::time::Duration;
 use weir_tests::{
