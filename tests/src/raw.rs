@@ -63,6 +63,11 @@ impl Raw {
         Ok(Self { reader: Reader::new(reader), writer })
     }
 
+    /// Both halves, each for a task of its own.
+    pub fn into_parts(self) -> (OwnedWriteHalf, Reader<OwnedReadHalf>) {
+        (self.writer, self.reader)
+    }
+
     /// Sends. That the other side has closed already shows when something is read.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = timeout(LIMIT, self.writer.write_all(bytes.as_ref())).await.expect("it takes what is sent");

@@ -25,6 +25,8 @@ pub enum Step {
     ReadPast(&'static [u8]),
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Sends these bytes so many times.
+    Repeat(&'static [u8], usize),
     /// Waits until the test calls [`Upstream::release`].
     Hold,
     /// Pauses: what a slow server does.
@@ -208,6 +210,11 @@ async fn act(
             reader.until(mark).await?;
         }
         Step::Send(bytes) => write.write_all(&bytes).await.map_err(|e| e.to_string())?,
+        Step::Repeat(bytes, times) => {
+            for _ in 0..times {
+                write.write_all(bytes).await.map_err(|e| e.to_string())?;
+            }
+        }
         Step::Hold => {
             release.changed().await.map_err(|e| e.to_string())?;
         }

@@ -2,18 +2,24 @@
 
 mod attacks;
 mod case;
+mod churn;
 mod corpus;
 mod fields;
+mod floods;
 mod from_http2;
 mod h2spec;
+mod idle;
 mod interim;
 mod lies;
 mod messages;
+mod page;
+mod random;
 mod refusals;
 mod star;
 mod targets;
 mod upgrades;
 mod versions;
+mod websocket_http2;
 
 use std::time::Duration;
 use weir_tests::{
@@ -40,10 +46,16 @@ async fn path(upstream: Upstream) -> Path {
 
 /// The same for another protocol, with further documents.
 async fn path_of(protocol: &str, upstream: Upstream, more: &str) -> Path {
+    let (mesh, client, server) = sidecars(protocol, upstream.address.port(), more).await;
+    Path { mesh, client, server, upstream }
+}
+
+/// Two sidecars, the second in front of an application on this port.
+async fn sidecars(protocol: &str, application: u16, more: &str) -> (Mesh, Sidecar, Sidecar) {
     let (client_port, server_port) = (free_port(), free_port());
     let documents = [
         service("server", 8080, protocol),
-        workload("server-1", "server", upstream.address.port(), server_port),
+        workload("server-1", "server", application, server_port),
         workload("client-1", "client", free_port(), client_port),
         more.to_owned(),
     ]
@@ -51,7 +63,13 @@ async fn path_of(protocol: &str, upstream: Upstream, more: &str) -> Path {
     let mesh = Mesh::start(&documents).await;
     let server = mesh.sidecar("server-1", "server", server_port).await;
     let client = mesh.sidecar("client-1", "client", client_port).await;
-    Path { mesh, client, server, upstream }
+    (mesh, client, server)
+}
+
+/// A number that the environment may change: how long a long test is.
+fn count(variable: &str, usual: usize) -> usize {
+    let asked = std::env::var(variable).ok().and_then(|v| v.parse().ok());
+    asked.unwrap_or(usual)
 }
 
 impl Path {
