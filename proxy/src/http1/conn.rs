@@ -11,7 +11,7 @@ use super::{
     incoming::Taken,
     outbox::Outbox,
 };
-use crate::io::Io;
+use crate::{alarm::Alarm, io::Io};
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use parking_lot::Mutex;
@@ -22,10 +22,12 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     sync::oneshot,
+    time::Instant,
 };
 
 /// A connection that several hold.
@@ -37,6 +39,9 @@ const SCRATCH: usize = 4 * 1024;
 const READ: (usize, usize) = (8 * 1024, 64 * 1024);
 /// A client that has asked may say so much more before it is answered; then it has to wait.
 const AHEAD: usize = 8 * 1024;
+
+/// How often the kernel of a peer that has ended its side is asked whether it still knows the connection.
+const PROBE: Duration = Duration::from_secs(15);
 
 /// Why there is no head.
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub struct Conn {
     stride: usize,
     /// The peer has said all that it will say.
     ended: bool,
+    /// When it is looked whether such a peer is still there.
+    look: Option<Box<Alarm>>,
     /// What is to be written.
     pub out: Outbox,
     /// A byte of the message that is being written has left.
@@ -99,6 +106,7 @@ impl Conn {
             reader: Reader::Exact(0),
             stride: READ.0,
             ended: false,
+            look: None,
             out: Outbox::default(),
             sent: false,
             turn: 0,
@@ -245,7 +253,7 @@ impl Conn {
     }
 
     /// Looks whether the peer is still there while it waits for an answer. Ready: it is not. One that has only said all
-    /// that it will say (a half-close) still is.
+    /// that it will say (a half-close) still is; one that has closed says the same, and its kernel is asked now and then.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         while !self.ended && self.is_read() && self.read.len() < AHEAD {
             match self.poll_scratch(cx) {
@@ -254,6 +262,23 @@ impl Conn {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
             }
+        }
+        if self.ended { self.poll_reset(cx) } else { Poll::Pending }
+    }
+
+    /// A program that has closed its socket leaves it to its kernel, which answers probes of the connection with a reset
+    /// once it has forgotten it (tcp(7), `tcp_fin_timeout`).
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(io) = &self.io else { return Poll::Pending };
+        let look = self.look.get_or_insert_with(|| {
+            io.probe(PROBE);
+            Box::new(Alarm::new(Instant::now() + PROBE))
+        });
+        while look.poll(cx).is_ready() {
+            if let Some(error) = io.failure() {
+                return Poll::Ready(error);
+            }
+            look.reset(Instant::now() + PROBE);
         }
         Poll::Pending
     }

@@ -8,7 +8,7 @@ mod ahead;
 pub use ahead::Ahead;
 
 use crate::tls::{ClientStream, ServerStream};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -60,14 +60,30 @@ impl Io {
         matches!(self.wire, Wire::Plain(_))
     }
 
-    /// Whether the kernel holds nothing that the peer has sent, not even its end. Asks the kernel, not the runtime.
-    pub fn is_quiet(&self) -> bool {
-        let tcp = match &self.wire {
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(match &self.wire {
             Wire::Plain(tcp) => tcp,
             Wire::Client(tls) => tls.get_ref().0.tcp(),
             Wire::Server(tls) => tls.get_ref().0.tcp(),
-        };
-        let peeked = SockRef::from(tcp).peek(&mut [const { MaybeUninit::uninit() }; 1]);
+        })
+    }
+
+    /// Has the kernel ask the peer's, each `interval` of silence, whether it still knows the connection.
+    pub fn probe(&self, interval: Duration) {
+        let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(3);
+        if let Err(error) = self.socket().set_tcp_keepalive(&keepalive) {
+            tracing::debug!(%error, "a connection is not probed");
+        }
+    }
+
+    /// How the connection has failed, if it has.
+    pub fn failure(&self) -> Option<io::Error> {
+        self.socket().take_error().ok().flatten()
+    }
+
+    /// Whether the kernel holds nothing that the peer has sent, not even its end. Asks the kernel, not the runtime.
+    pub fn is_quiet(&self) -> bool {
+        let peeked = self.socket().peek(&mut [const { MaybeUninit::uninit() }; 1]);
         peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 

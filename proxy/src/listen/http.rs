@@ -1,6 +1,6 @@
 //! HTTP on one connection, in both versions, until it closes or the process drains. For HTTP/1.1 see `http1`.
 
-use super::{detect::Speaks, extended, http1};
+use super::{detect::Speaks, extended, http1, resets::Resets};
 use crate::{
     body::Incoming,
     drain,
@@ -16,6 +16,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,6 +26,9 @@ const MAX_STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// All of them together: a stream that nobody reads leaves room for the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
+
+/// What one stream may hold of a response that its client does not read.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// A response that is being made.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
@@ -54,11 +58,14 @@ pub async fn serve<A: Answer>(io: Io, first: Vec<u8>, speaks: Speaks, answer: A,
 
 async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::Watch) -> hyper::Result<()> {
     let io = Taken { io, first: first.into() };
+    let resets = Arc::new(Resets::default());
+    let counting = resets.clone();
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        let answer = answer.clone();
+        let (answer, stream) = (answer.clone(), counting.begin());
         let extended = extended::translate(&mut request);
         async move {
             let response = answer.answer(request.map(Into::into), None).await;
+            stream.answered();
             Ok::<_, Infallible>(match extended {
                 Some(extended) => extended.answer(response),
                 None => response,
@@ -71,7 +78,7 @@ async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::W
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .max_send_buf_size(256 * 1024)
+        .max_send_buf_size(SEND_BUFFER)
         // Rapid reset (CVE-2023-44487): a caller may cancel, but not faster than we forget.
         .max_pending_accept_reset_streams(256)
         .max_local_error_reset_streams(1024)
@@ -83,7 +90,14 @@ async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::W
     let mut connection = pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result,
+        () = resets.too_many() => {
+            tracing::info!("a connection of HTTP/2 that cancels most of what it asks is closed");
+            return Ok(());
+        }
         () = drain.begun() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    tokio::select! {
+        result = connection => result,
+        () = resets.too_many() => Ok(()),
+    }
 }

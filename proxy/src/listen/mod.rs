@@ -8,6 +8,7 @@ mod http;
 mod http1;
 mod inbound;
 mod outbound;
+mod resets;
 mod tcp;
 
 pub use accept::{Accepting, Bound, Places, bind};

@@ -27,7 +27,8 @@ impl Stage<Placed> for Forward {
 
     async fn call(&self, placed: Placed) -> Result<Response, AttemptFailed> {
         let Placed { attempt, endpoint, begun } = placed;
-        let Attempt { mut message, cluster, worker, grpc, spoken, deadline, record, spelling, interim, .. } = *attempt;
+        let Attempt { mut message, cluster, worker, grpc, spoken, deadline, record, spelling, interim, fresh, .. } =
+            *attempt;
         let upgrade = message.headers().contains_key(header::UPGRADE);
         let version = match cluster.config.protocol {
             _ if upgrade => Version::HTTP_11,
@@ -46,7 +47,7 @@ impl Stage<Placed> for Forward {
             // Interim responses of HTTP/2 do not come this far: whoever waits for one is told to go on.
             interim.iter().for_each(Interim::go_on);
         }
-        let outgoing = Outgoing { message, spelling, interim };
+        let outgoing = Outgoing { message, spelling, interim, fresh };
         match endpoint.pool.send(worker, &cluster.dialer, outgoing, begun).await {
             Ok(exchange) => {
                 record.with(|r| {

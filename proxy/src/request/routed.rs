@@ -55,6 +55,8 @@ pub struct Attempt {
     pub spoken: Version,
     /// Endpoints that failed this request already, by their slots.
     pub tried: SmallVec<[usize; 2]>,
+    /// Whether it is to take a new connection.
+    pub fresh: bool,
     /// The end of the request's time.
     pub deadline: Option<Instant>,
     /// What is told about the request.

@@ -17,6 +17,8 @@ pub struct Outgoing {
     pub spelling: Option<Spelling>,
     /// The way back for interim responses, where the client can get them.
     pub interim: Option<Interim>,
+    /// Whether to take a new connection, where one is lent to one request at a time.
+    pub fresh: bool,
 }
 
 /// A response, and the hold on the connection it comes over: dropped when the response has ended, it gives the

@@ -60,7 +60,7 @@ impl Connection {
 
     /// Sends a request and waits for the head of its response.
     pub(super) async fn exchange(&self, outgoing: Outgoing, reused: bool) -> Result<Answer, Unsent> {
-        let Outgoing { message, spelling, interim } = outgoing;
+        let Outgoing { message, spelling, interim, .. } = outgoing;
         let (parts, body) = message.into_parts();
         let mut pump = Pump { sending: Sending::of_request(&parts.headers, &body), body, state: Sent::Nothing };
         if pump.sending == Sending::Exact(0)

@@ -54,8 +54,8 @@ impl IdlePool {
         self.idle.lock().clear();
     }
 
-    /// One that may be used at `now`.
-    pub(super) fn take(&self, timeout: Duration, now: Instant) -> Option<Connection> {
+    /// One that may be used at `now`, and for how long it has been idle.
+    pub(super) fn take(&self, timeout: Duration, now: Instant) -> Option<(Connection, Duration)> {
         let mut idle = self.idle.lock();
         loop {
             let last = idle.last()?;
@@ -67,7 +67,7 @@ impl IdlePool {
             let Idle { connection, .. } = idle.pop()?;
             let in_time = age < timeout && connection.retire_at.is_none_or(|at| now < at);
             if in_time && connection.is_open(Waker::noop()) && (age < SILENCE || connection.is_quiet()) {
-                return Some(connection);
+                return Some((connection, age));
             }
         }
     }

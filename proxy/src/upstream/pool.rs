@@ -25,6 +25,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -100,13 +101,13 @@ impl Pool {
         mut now: Instant,
     ) -> Result<Exchange, Unsent> {
         loop {
-            let idle = worker.idle.take(dialer.idle_timeout, now);
+            let idle = (!outgoing.fresh).then(|| worker.idle.take(dialer.idle_timeout, now)).flatten();
             let reused = idle.is_some();
-            let connection = match idle {
-                Some(connection) => connection,
+            let (connection, age) = match idle {
+                Some(idle) => idle,
                 // Boxed: it is large, and rare.
                 None => match Box::pin(self.dial_http1(dialer)).await {
-                    Ok(dialed) => dialed,
+                    Ok(dialed) => (dialed, Duration::ZERO),
                     Err(error) => return Err(Unsent::never_sent(error, outgoing.message)),
                 },
             };
@@ -115,9 +116,12 @@ impl Pool {
                 Ok(answer) => return Ok(worker.lend(dialer, connection, answer, reused)),
                 Err(unsent) => unsent,
             };
+            if unsent.error.kind() == Kind::StaleConnection {
+                worker.idle.habits.closed_after(age);
+            }
             match unsent.request {
                 // Closed before a byte had left: the next one, or a new one.
-                Some(same) if reused => outgoing = Outgoing { message: *same, spelling, interim },
+                Some(same) if reused => outgoing = Outgoing { message: *same, spelling, interim, fresh: true },
                 request => return Err(Unsent { error: unsent.error, request }),
             }
             now = Instant::now();
