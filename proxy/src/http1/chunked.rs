@@ -33,6 +33,8 @@ enum State {
     DataLf,
     Trailers,
     Done,
+    /// It broke the rules: what follows is nothing that can be told.
+    Failed,
 }
 
 /// What comes next of a body.
@@ -56,11 +58,20 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// The next piece of what is in `buf`; `None`: more must come.
+    /// The next piece of what is in `buf`; `None`: more must come. After an error there is nothing but errors.
     pub fn next(&mut self, buf: &mut BytesMut) -> Result<Option<Piece>, &'static str> {
+        let next = self.piece(buf);
+        if next.is_err() {
+            self.state = State::Failed;
+        }
+        next
+    }
+
+    fn piece(&mut self, buf: &mut BytesMut) -> Result<Option<Piece>, &'static str> {
         loop {
             match self.state {
                 State::Done => return Ok(Some(Piece::End(None))),
+                State::Failed => return Err("the body has broken the rules"),
                 State::Data => {
                     if buf.is_empty() {
                         return Ok(None);
@@ -127,7 +138,6 @@ impl Decoder {
             _ => return Err("the trailers are too large"),
         };
         let raw = buf.split_to(end).freeze();
-        self.state = State::Done;
         let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let fields = match httparse::parse_headers(&raw, &mut fields) {
             Ok(httparse::Status::Complete((_, fields))) => fields,
@@ -140,6 +150,7 @@ impl Decoder {
                 map.append(name, value);
             }
         }
+        self.state = State::Done;
         Ok(Some(Piece::End((!map.is_empty()).then_some(map))))
     }
 }

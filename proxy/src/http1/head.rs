@@ -75,11 +75,7 @@ pub fn end(buf: &[u8], scanned: &mut usize) -> Result<Option<usize>, &'static st
 
 /// Takes a head off the start of `buf`, if it has come.
 fn take(buf: &mut BytesMut, scanned: &mut usize) -> Result<Option<Bytes>, Fault> {
-    // RFC 9112 §2.2: an empty line or two before a request is forgiven.
-    while *scanned == 0 && buf.starts_with(b"\r\n") {
-        buf.advance(2);
-    }
-    if buf.first().is_some_and(|b| !(b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~\r".contains(b))) {
+    if buf.first().is_some_and(|b| !(b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))) {
         return Err(Fault::Malformed("it does not begin like HTTP"));
     }
     match end(buf, scanned)? {
@@ -91,6 +87,14 @@ fn take(buf: &mut BytesMut, scanned: &mut usize) -> Result<Option<Bytes>, Fault>
 
 /// The request at the start of `buf`; `None`: more must come.
 pub fn request(buf: &mut BytesMut, scanned: &mut usize) -> Result<Option<RequestHead>, Fault> {
+    // RFC 9112 §2.2: an empty line or two before a request is forgiven.
+    while buf.starts_with(b"\r\n") {
+        buf.advance(2);
+        *scanned = 0;
+    }
+    if &buf[..] == b"\r" {
+        return Ok(None);
+    }
     let Some(raw) = take(buf, scanned)? else { return Ok(None) };
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
@@ -278,6 +282,7 @@ mod tests {
     fn a_response_is_read_with_the_words_behind_its_status() {
         let text = "HTTP/1.0 404 Nothing Here\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc";
         let (mut buf, mut scanned) = (BytesMut::from(text), 0);
+        assert!(response(&mut "\r\nHTTP/1.1 200 OK\r\n\r\n".into(), &mut 0, false).is_err());
         let head = response(&mut buf, &mut scanned, false).unwrap().unwrap();
         assert_eq!((head.parts.status, head.length, head.persists), (StatusCode::NOT_FOUND, Length::Exact(3), true));
         assert_eq!(head.spelling.reason(404), Some(&b"Nothing Here"[..]));

@@ -48,10 +48,13 @@ impl Extended {
     /// The answer as HTTP/2 has it: 200 where HTTP/1.1 switches protocols.
     pub(super) fn answer(self, mut response: Response) -> Response {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return response;
+            // A 200 would say that the stream is open now.
+            let success = response.status().is_success();
+            let why = "the destination answered without a change of protocol";
+            return if success { reply::error(&Kind::UpgradeFailed.detail(why), false) } else { response };
         }
         let accepted = response.headers_mut().remove(&ACCEPT);
-        if self.accept.is_some() && accepted != self.accept {
+        if self.accept.is_some() && accepted.is_some() && accepted != self.accept {
             return reply::error(&Kind::UpgradeFailed.detail("an answer to another WebSocket key"), false);
         }
         response.headers_mut().remove(header::UPGRADE);
@@ -97,7 +100,10 @@ mod tests {
     #[test]
     fn an_application_that_does_not_know_the_key_is_not_believed() {
         let (_, extended) = asked("websocket");
-        assert_eq!(extended.answer(switching(None)).status(), StatusCode::BAD_GATEWAY);
+        let other = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(extended.answer(switching(Some(&other))).status(), StatusCode::BAD_GATEWAY);
+        let (_, unchanged) = asked("websocket");
+        assert_eq!(unchanged.answer(reply::status(StatusCode::OK)).status(), StatusCode::BAD_GATEWAY);
         let (_, other) = asked("connect-udp");
         assert_eq!(other.answer(switching(None)).status(), StatusCode::OK);
         let (_, declined) = asked("websocket");
