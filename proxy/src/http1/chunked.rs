@@ -122,9 +122,9 @@ impl Decoder {
             return Ok(Some(Piece::End(None)));
         }
         let end = match head::end(buf, &mut self.scanned)? {
-            Some(end) => end,
-            None if buf.len() > MAX_HEAD_BYTES => return Err("the trailers are too large"),
-            None => return Ok(None),
+            Some(end) if end <= MAX_HEAD_BYTES => end,
+            None if buf.len() <= MAX_HEAD_BYTES => return Ok(None),
+            _ => return Err("the trailers are too large"),
         };
         let raw = buf.split_to(end).freeze();
         self.state = State::Done;
@@ -223,6 +223,10 @@ mod tests {
                 let error = decode(bad.as_bytes(), step).unwrap_err();
                 assert_ne!(error, "it ends too early", "{bad:?}");
             }
+        }
+        let large = format!("0\r\na: {}\r\n\r\n", "b".repeat(MAX_HEAD_BYTES));
+        for step in [1000, large.len()] {
+            assert_eq!(decode(large.as_bytes(), step).unwrap_err(), "the trailers are too large");
         }
         let endless = format!("1;{}", "a".repeat(MAX_EXTENSION + 1));
         assert_eq!(decode(endless.as_bytes(), 100).unwrap_err(), "too many chunk extensions");

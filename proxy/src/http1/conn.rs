@@ -61,6 +61,8 @@ enum Reader {
     Exact(u64),
     Chunked(Decoder),
     UntilClose,
+    /// It broke off, or broke the rules: nothing behind it can be believed.
+    Broken,
 }
 
 /// A connection that speaks HTTP/1.
@@ -175,6 +177,14 @@ impl Conn {
 
     /// The next piece of the present message's body.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let polled = self.poll_piece(cx);
+        if let Poll::Ready(Some(Err(_))) = polled {
+            self.reader = Reader::Broken;
+        }
+        polled
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             match &mut self.reader {
                 Reader::Exact(0) => return Poll::Ready(None),
@@ -201,6 +211,7 @@ impl Conn {
                         return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, why))));
                     }
                 },
+                Reader::Broken => return Poll::Ready(Some(Err(cut()))),
                 Reader::Exact(_) | Reader::UntilClose => {}
             }
             if let Err(error) = ready!(self.poll_fill(cx)) {
@@ -281,7 +292,7 @@ impl Conn {
         match &self.reader {
             Reader::Exact(left) => *left == 0,
             Reader::Chunked(decoder) => decoder.is_done(),
-            Reader::UntilClose => false,
+            Reader::UntilClose | Reader::Broken => false,
         }
     }
 

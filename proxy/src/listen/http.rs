@@ -1,6 +1,6 @@
 //! HTTP on one connection, in both versions, until it closes or the process drains. For HTTP/1.1 see `http1`.
 
-use super::{detect::Speaks, http1};
+use super::{detect::Speaks, extended, http1};
 use crate::{
     body::Incoming,
     drain,
@@ -54,9 +54,16 @@ pub async fn serve<A: Answer>(io: Io, first: Vec<u8>, speaks: Speaks, answer: A,
 
 async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::Watch) -> hyper::Result<()> {
     let io = Taken { io, first: first.into() };
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let answer = answer.clone();
-        async move { Ok::<_, Infallible>(answer.answer(request.map(Into::into), None).await) }
+        let extended = extended::translate(&mut request);
+        async move {
+            let response = answer.answer(request.map(Into::into), None).await;
+            Ok::<_, Infallible>(match extended {
+                Some(extended) => extended.answer(response),
+                None => response,
+            })
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -71,6 +78,7 @@ async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::W
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20))
         .auto_date_header(false)
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     tokio::select! {

@@ -5,7 +5,7 @@
 //! the time. While the process drains, a connection is not closed under a client that may just be sending: its next
 //! response says `Connection: close`, and a silent one is closed at the end.
 
-use super::http::Answer;
+use super::http::{Answer, Answering};
 use crate::{
     alarm::Alarm,
     body::{Incoming, ResponseBody},
@@ -41,6 +41,8 @@ const AFTERWARDS: usize = 512 * 1024;
 enum Next {
     /// The next request.
     Request,
+    /// The next request, if what is left of this one is soon read.
+    Rest,
     /// It is closed, as its client expects.
     Close,
     /// It is closed, and the client may still be sending.
@@ -55,20 +57,32 @@ pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: dra
     let mut begin = drain.clone();
     let mut waiting =
         Waiting { drain: &drain, begin: pin!(async move { begin.begun().await }), woken: false, alarm: None };
+    // What is kept over a wait is kept by every silent connection: a request and its response live elsewhere.
     loop {
-        let next = match poll_fn(|cx| waiting.poll(&conn, cx)).await {
-            Some(Ok(head)) => one(&conn, head, &answer, &drain).await,
-            Some(Err(error)) => {
-                let refusal = Asked { method: Method::GET, version: Version::HTTP_11, persists: false };
-                respond(&conn, answer.refuse(&error), &refusal, &drain).await
+        let mut reply = match poll_fn(|cx| waiting.poll(&conn, cx)).await {
+            Some(Ok(head)) => {
+                let (asked, mut answering) = ask(&conn, head, &answer);
+                match poll_fn(|cx| poll_answer(&conn, &mut answering, cx)).await {
+                    Some(response) => Reply::begin(&conn, response, &asked, &drain),
+                    None => return,
+                }
             }
-            None => Next::Close,
+            Some(Err(error)) => {
+                let asked = Asked { method: Method::GET, version: Version::HTTP_11, persists: false };
+                Reply::begin(&conn, answer.refuse(&error), &asked, &drain)
+            }
+            None => return drop(poll_fn(|cx| conn.lock().poll_shutdown(cx)).await),
         };
+        let sent = poll_fn(|cx| reply.poll(&conn, cx)).await;
+        let next = if sent.is_ok() { reply.after(&conn) } else { Next::Over };
+        drop(reply);
         match next {
             Next::Request => {}
-            Next::Over => return,
+            // In boxes: rare, and large.
+            Next::Rest if Box::pin(discard(&conn, DISCARD, read_over)).await => {}
+            Next::Rest | Next::Linger => return Box::pin(linger(&conn)).await,
             Next::Close => return drop(poll_fn(|cx| conn.lock().poll_shutdown(cx)).await),
-            Next::Linger => return linger(&conn).await,
+            Next::Over => return,
         }
     }
 }
@@ -149,19 +163,20 @@ struct Asked {
     persists: bool,
 }
 
-/// Answers one request.
-async fn one<A: Answer>(conn: &Shared, head: RequestHead, answer: &A, drain: &drain::Watch) -> Next {
+/// Hands a request to whoever answers it.
+fn ask<'a, A: Answer>(conn: &Shared, head: RequestHead, answer: &'a A) -> (Asked, Answering<'a>) {
     let RequestHead { parts, length, persists, spelling, .. } = head;
     let asked = Asked { method: parts.method.clone(), version: parts.version, persists };
     let request = Request::from_parts(parts, Incoming::Http1(http1::Incoming::new(conn.clone(), length)));
-    let mut answering = answer.answer(request, Some(spelling));
-    let response = poll_fn(|cx| match answering.as_mut().poll(cx) {
+    (asked, answer.answer(request, Some(spelling)))
+}
+
+/// The response; `None`: its client has gone.
+fn poll_answer(conn: &Shared, answering: &mut Answering<'_>, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+    match answering.as_mut().poll(cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => poll_meanwhile(conn, cx).map(|_| None),
-    });
-    let Some(response) = response.await else { return Next::Over };
-    drop(answering);
-    respond(conn, response, &asked, drain).await
+    }
 }
 
 /// Interim responses leave; and if the client goes away, nobody need go on. Ready: it has gone.
@@ -175,16 +190,28 @@ fn poll_meanwhile(conn: &Shared, cx: &mut Context<'_>) -> Poll<io::Error> {
     conn.poll_gone(cx)
 }
 
-/// Sends a response.
-async fn respond(conn: &Shared, response: Response, asked: &Asked, drain: &drain::Watch) -> Next {
-    let (parts, mut body) = response.into_parts();
-    let sending = Sending::of_response(parts.status, &parts.headers, &body, &asked.method, asked.version);
-    let switches =
-        parts.status == StatusCode::SWITCHING_PROTOCOLS || asked.method == Method::CONNECT && parts.status.is_success();
-    if sending == Sending::Exact(0) {
-        body.leave_out();
-    }
-    let persists = {
+/// A response on its way.
+struct Reply {
+    body: ResponseBody,
+    sender: Sender,
+    /// The connection goes on after it.
+    persists: bool,
+    /// The client wanted it to.
+    wanted: bool,
+    /// It goes on as something else.
+    switches: bool,
+}
+
+impl Reply {
+    /// Writes its head.
+    fn begin(conn: &Shared, response: Response, asked: &Asked, drain: &drain::Watch) -> Self {
+        let (parts, mut body) = response.into_parts();
+        let sending = Sending::of_response(parts.status, &parts.headers, &body, &asked.method, asked.version);
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS
+            || asked.method == Method::CONNECT && parts.status.is_success();
+        if sending == Sending::Exact(0) {
+            body.leave_out();
+        }
         let mut conn = conn.lock();
         // A client that was not told to send its body may send it or not: what follows cannot be told from it.
         let uncertain = conn.end_interim() && !conn.is_read();
@@ -198,36 +225,37 @@ async fn respond(conn: &Shared, response: Response, asked: &Asked, drain: &drain
         let to = (&asked.method, asked.version);
         let spelling = body.spelling.take();
         response_head(conn.out.buffer(), parts.status, &parts.headers, spelling.as_ref(), to, sending, closing);
-        persists
-    };
-    let mut sender = Sender { sending, done: sending == Sending::Exact(0) };
-    if poll_fn(|cx| sender.poll(&mut body, conn, cx)).await.is_err() {
-        return Next::Over;
+        let sender = Sender { sending, done: sending == Sending::Exact(0) };
+        Self { body, sender, persists, wanted: asked.persists, switches }
     }
-    drop(body);
-    if switches {
-        conn.lock().hand_over();
-        return Next::Over;
-    }
-    after(conn, persists, asked.persists).await
-}
 
-/// What becomes of the connection, once the response has left.
-async fn after(conn: &Shared, persists: bool, wanted: bool) -> Next {
-    let read = {
+    fn poll(&mut self, conn: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        self.sender.poll(&mut self.body, conn, cx)
+    }
+
+    /// What becomes of the connection, once the response has left.
+    fn after(&self, conn: &Shared) -> Next {
         let mut conn = conn.lock();
+        if self.switches {
+            conn.hand_over();
+            return Next::Over;
+        }
         let read = conn.is_read();
         if !read {
             conn.close_turn();
         }
-        read
-    };
-    match (read, persists) {
-        (true, true) => Next::Request,
-        (true, false) if !wanted && !conn.lock().has_more() => Next::Close,
-        (false, true) if discard(conn, DISCARD, |conn, cx| conn.poll_body(cx).map(frame_length)).await => Next::Request,
-        _ => Next::Linger,
+        match (read, self.persists) {
+            (true, true) => Next::Request,
+            (true, false) if !self.wanted && !conn.has_more() => Next::Close,
+            (false, true) => Next::Rest,
+            _ => Next::Linger,
+        }
     }
+}
+
+/// How much of a body has been read over; `None`: all of it, or it broke off.
+fn read_over(conn: &mut http1::Conn, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    conn.poll_body(cx).map(frame_length)
 }
 
 fn frame_length(polled: Option<io::Result<Frame<Bytes>>>) -> Option<usize> {

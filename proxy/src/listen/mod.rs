@@ -3,6 +3,7 @@
 
 mod accept;
 mod detect;
+mod extended;
 mod http;
 mod http1;
 mod inbound;

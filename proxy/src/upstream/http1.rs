@@ -63,6 +63,11 @@ impl Connection {
         let Outgoing { message, spelling, interim } = outgoing;
         let (parts, body) = message.into_parts();
         let mut pump = Pump { sending: Sending::of_request(&parts.headers, &body), body, state: Sent::Nothing };
+        if pump.sending == Sending::Exact(0)
+            && let Err(error) = poll_fn(|cx| pump.poll_nothing(cx)).await
+        {
+            return Err(Unsent { error, request: None });
+        }
         {
             let mut conn = self.conn.lock();
             conn.sent = false;
@@ -179,6 +184,19 @@ struct Pump {
 impl Pump {
     fn is_over(&self) -> bool {
         matches!(self.state, Sent::All | Sent::Broken)
+    }
+
+    /// Waits for the end of a body that is said to be empty: none of it may be told from the next request.
+    fn poll_nothing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.body.is_end_stream() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => break,
+                Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+                Some(Ok(_)) => return Poll::Ready(Err(lies())),
+                Some(Err(error)) => return Poll::Ready(Err(body_failed(error))),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what can be sent. Fails when the body does.

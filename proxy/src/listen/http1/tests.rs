@@ -187,6 +187,10 @@ async fn a_body_that_breaks_off_or_breaks_the_rules_breaks_the_response() {
     for bad in ["Content-Length: 9\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello5\r\n"] {
         let answer = exchange(format!("POST /echo HTTP/1.1\r\nHost: a\r\n{bad}").as_bytes()).await;
         assert!(answer.ends_with("hello") || answer.ends_with("hello\r\n"), "{answer}");
+        // Nothing behind it is a request.
+        let bad = bad.replace('9', "900");
+        let hidden = format!("POST / HTTP/1.1\r\nHost: a\r\n{bad}GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(exchange(hidden.as_bytes()).await.matches("HTTP/1.1").count(), 1, "{bad}");
     }
 }
 
