@@ -9,10 +9,10 @@
 //! It is our own because a mesh owes its users the traffic as it was written: the case of header names, interim
 //! responses (100, 103), `Expect`, half-closes and the exact end of each message are part of it.
 
-mod chunked;
+pub mod chunked;
 mod conn;
 mod framing;
-mod head;
+pub mod head;
 mod incoming;
 mod outbox;
 mod spelling;
