@@ -4,7 +4,8 @@ use super::{node, web, world};
 use crate::compile;
 use std::time::Duration;
 use weir_config::model::{
-    Action, AuthzPolicy, Discovery, InboundChain, InboundListener, InboundTarget, Listener, PrincipalMatch, StringMatch,
+    Action, AuthzPolicy, Discovery, InboundChain, InboundListener, InboundTarget, Listener, PrincipalMatch, Protocol,
+    StringMatch,
 };
 
 fn listener(texts: &[&str]) -> InboundListener {
@@ -166,4 +167,13 @@ fn faults_of_a_workload_happen_at_the_workload() {
     assert!(inbound_fault(&fault("Service", "", "web")).is_none(), "that one happens at the callers");
     let outbound = compile::route(&world(&[&workload]), &node("demo", "api-1"), super::WEB).unwrap();
     assert!(super::routes(&outbound)[0].fault.is_none());
+}
+
+#[test]
+fn an_application_port_that_services_have_both_ways_is_spoken_to_as_its_callers_speak() {
+    let also = "{apiVersion: v1, kind: Service, metadata: {name: also, namespace: demo}, spec: {selector: {app: web}, ports: [{port: 7000, targetPort: 8080, appProtocol: grpc}]}}";
+    let spoken = |texts: &[&str]| compile::cluster(&world(texts), &web(), "inbound:8080").unwrap().protocol;
+    assert_eq!(spoken(&[]), Protocol::Http1);
+    assert_eq!(spoken(&[also]), Protocol::UseDownstream);
+    assert_eq!(spoken(&[&also.replace("grpc", "tcp")]), Protocol::Http1);
 }
