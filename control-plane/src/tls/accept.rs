@@ -112,7 +112,7 @@ async fn handshake(
     open: Open,
 ) -> Option<Connection> {
     let failed = |reason: &str, error: &dyn std::fmt::Display| {
-        Metrics::count(&open.0.handshakes, reason);
+        Metrics::count(&open.metrics.handshakes, reason);
         tracing::debug!(%address, reason, %error, "a TLS handshake failed");
     };
     if let Err(error) = tcp.set_nodelay(true) {
