@@ -32,6 +32,7 @@ pub mod data;
 pub mod disk;
 pub mod drain;
 pub mod error;
+pub mod handover;
 pub mod identity;
 pub mod listen;
 pub mod logic;

@@ -26,7 +26,7 @@ use std::{
 };
 use tokio::time::{Instant, Sleep};
 
-/// How long silent connections are kept when the process drains: longer than a request is on its way.
+/// So often a connection of a process that drains is looked at: whether it is silent, and has been kept long enough.
 const LINGER: Duration = Duration::from_secs(2);
 /// A connection that has been silent from one of these ticks to the next is put to rest.
 const TICK: Duration = Duration::from_secs(1);
@@ -121,7 +121,15 @@ pub(super) async fn rest(io: &Io, mut drain: drain::Watch) -> bool {
         _ = io.readable() => return true,
         () = drain.begun() => {}
     }
-    tokio::time::timeout(LINGER, io.readable()).await.is_ok()
+    let silent = async {
+        tokio::select! {
+            biased;
+            _ = io.readable() => true,
+            () = drain.out_of_patience() => false,
+        }
+    };
+    // In a box: it is rare, and all who rest would keep room for it.
+    Box::pin(silent).await
 }
 
 /// What is to be done with a connection.
@@ -185,7 +193,7 @@ impl Pace<'_> {
 
     fn linger(&mut self) -> Option<Next> {
         self.timer.as_mut().reset(Instant::now() + LINGER);
-        self.busy.is_idle().then_some(Next::Close)
+        (self.busy.is_idle() && self.drain.patience().is_zero()).then_some(Next::Close)
     }
 
     fn tick(&mut self) -> Option<Next> {
