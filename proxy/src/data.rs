@@ -2,7 +2,7 @@
 
 use crate::{
     body::ReplayMemory,
-    drain,
+    drain::{self, Door},
     listen::{self, Bound, Inbound, Outbound, Places},
     record::Recorder,
     stack,
@@ -11,7 +11,8 @@ use crate::{
     tls,
     tunnel::Tunnel,
 };
-use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, sync::Arc, thread::JoinHandle};
+use tokio::sync::watch;
 
 /// What the data threads are given.
 pub struct Plane {
@@ -34,85 +35,96 @@ pub struct Limits {
     pub replay_per_request: usize,
     /// Bytes that all of them keep together.
     pub replay_in_all: usize,
-    /// How long connections are still accepted when the drain has begun, until everybody knows.
-    pub accept_while_draining: Duration,
 }
 
 impl Default for Limits {
-    /// 16,384 connections each way, 64 KiB a request, 16 MiB in all, one second.
+    /// 16,384 connections each way, 64 KiB a request, 16 MiB in all.
     fn default() -> Self {
-        Self {
-            connections: 16_384,
-            replay_per_request: 64 * 1024,
-            replay_in_all: 16 * 1024 * 1024,
-            accept_while_draining: Duration::from_secs(1),
-        }
+        Self { connections: 16_384, replay_per_request: 64 * 1024, replay_in_all: 16 * 1024 * 1024 }
     }
 }
 
-/// Data threads at work. They end when the drain is over and this is dropped or [`Running::stop`]ped.
-pub struct Running {
-    /// Where the application's requests are taken.
-    pub outbound: SocketAddr,
-    /// Where other sidecars' requests are taken.
-    pub inbound: SocketAddr,
-    threads: Vec<JoinHandle<()>>,
-    stop: tokio::sync::watch::Sender<bool>,
+/// How long each direction lives.
+pub struct Lives {
+    /// The application's calls.
+    pub outbound: drain::Watch,
+    /// Calls of other sidecars.
+    pub inbound: drain::Watch,
+    /// Whether connections are accepted.
+    pub door: watch::Receiver<Door>,
 }
 
-/// Starts a data thread for each socket of `outbound` and `inbound`, which have as many.
+/// Data threads at work. They end when they are [`Running::stop`]ped.
+pub struct Running {
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Starts `threads` data threads, among which the sockets are shared out.
 ///
 /// # Errors
 /// No thread or runtime could be made.
 pub fn start(
     plane: Plane,
     limits: &Limits,
+    threads: usize,
     outbound: Bound,
     inbound: Bound,
-    drain: drain::Watch,
+    lives: Lives,
 ) -> io::Result<Running> {
-    let addresses = (outbound.address, inbound.address);
     let recorder = Recorder::new(plane.metrics.clone(), plane.log.clone());
     let memory = Arc::new(ReplayMemory::new(limits.replay_per_request, limits.replay_in_all));
-    let tunnel = |direction| Tunnel { drain: drain.clone(), metrics: plane.metrics.clone(), direction };
-    let parts =
-        |direction| stack::Parts { memory: memory.clone(), metrics: plane.metrics.clone(), tunnel: tunnel(direction) };
-    let stack = stack::Outbound::new(&parts(Direction::Outbound), plane.state.clone());
-    let tunnel_out = tunnel(Direction::Outbound);
-    let out = Outbound::new(plane.state.clone(), stack, recorder.clone(), tunnel_out, drain.clone());
-    let tunnel_in = tunnel(Direction::Inbound);
-    let in_parts = parts(Direction::Inbound);
+    let tunnel =
+        |direction, drain: &drain::Watch| Tunnel { drain: drain.clone(), metrics: plane.metrics.clone(), direction };
+    let (tunnel_out, tunnel_in) =
+        (tunnel(Direction::Outbound, &lives.outbound), tunnel(Direction::Inbound, &lives.inbound));
+    let parts = |tunnel: &Tunnel| stack::Parts {
+        memory: memory.clone(),
+        metrics: plane.metrics.clone(),
+        tunnel: tunnel.clone(),
+    };
+    let stack = stack::Outbound::new(&parts(&tunnel_out), plane.state.clone());
+    let out = Outbound::new(plane.state.clone(), stack, recorder.clone(), tunnel_out, lives.outbound.clone());
+    let in_parts = parts(&tunnel_in);
+    let metrics = plane.metrics.clone();
     let into =
-        Inbound::new(plane.state, plane.server, in_parts, recorder, plane.metrics.clone(), tunnel_in, drain.clone());
+        Inbound::new(plane.state, plane.server, in_parts, recorder, metrics.clone(), tunnel_in, lives.inbound.clone());
     let (out_places, in_places) = (Places::new(limits.connections), Places::new(limits.connections));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut threads = vec![];
-    for (worker, (out_socket, in_socket)) in outbound.sockets.into_iter().zip(inbound.sockets).enumerate() {
+    let (stop, stopped) = watch::channel(false);
+    let accepting = |stop: &drain::Watch| listen::Accepting {
+        metrics: metrics.clone(),
+        door: lives.door.clone(),
+        stop: stop.clone(),
+    };
+    let mut running = vec![];
+    let sockets = outbound.share(threads)?.into_iter().zip(inbound.share(threads)?);
+    for (worker, (out_sockets, in_sockets)) in sockets.enumerate() {
         let (out, into) = (out.clone(), into.clone());
-        let accepting = listen::Accepting {
-            metrics: plane.metrics.clone(),
-            stop: drain.clone(),
-            linger: limits.accept_while_draining,
-        };
+        let (accept_out, accept_in) = (accepting(&lives.outbound), accepting(&lives.inbound));
         let (out_places, in_places, mut stopped) = (out_places.clone(), in_places.clone(), stopped.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = async move {
-            let outgoing = accepting
-                .clone()
-                .run(out_socket, out_places, move |tcp, peer| out.clone().connection(worker, tcp, peer));
+            let outgoing =
+                accept_out.run(out_sockets, out_places, move |tcp, peer| out.clone().connection(worker, tcp, peer));
             let incoming =
-                accepting.run(in_socket, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer));
-            let (outgoing, incoming) = tokio::join!(outgoing, incoming);
-            for error in [outgoing.err(), incoming.err()].into_iter().flatten() {
-                tracing::error!(%error, "a listening socket failed");
+                accept_in.run(in_sockets, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer));
+            let both = async {
+                let (outgoing, incoming) = tokio::join!(outgoing, incoming);
+                for error in [outgoing.err(), incoming.err()].into_iter().flatten() {
+                    tracing::error!(%error, "a listening socket failed");
+                }
+                // Connections live on in their tasks until the drain is over.
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = both => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
             }
-            // Connections live on in their tasks until the drain is over.
-            let _ = stopped.wait_for(|stop| *stop).await;
         };
         let thread = std::thread::Builder::new().name(format!("data-{worker}"));
-        threads.push(thread.spawn(move || runtime.block_on(serve))?);
+        running.push(thread.spawn(move || runtime.block_on(serve))?);
     }
-    Ok(Running { outbound: addresses.0, inbound: addresses.1, threads, stop })
+    Ok(Running { threads: running, stop })
 }
 
 impl Running {

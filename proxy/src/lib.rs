@@ -32,6 +32,7 @@ pub mod data;
 pub mod disk;
 pub mod drain;
 pub mod error;
+pub mod handover;
 pub mod http1;
 pub mod identity;
 pub mod io;

@@ -19,7 +19,7 @@ mod speech;
 mod tests;
 
 pub use cluster::cluster;
-pub use endpoints::endpoints;
+pub use endpoints::{endpoints, without};
 pub use listener::listener;
 pub use name::{fqdn, resource_name, server_name};
 pub use route::route;

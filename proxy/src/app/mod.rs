@@ -7,10 +7,14 @@
 //! So a scrape, a new configuration or a new certificate takes no turn on a thread that serves requests.
 
 mod control;
+mod end;
+mod heir;
 
 use crate::{
     admin::{Command, Logging, Readiness},
-    data, drain,
+    data,
+    drain::{self, Door},
+    handover::{Named, TakeError, Taken},
     identity::Identity,
     listen::{self, Bound},
     options::{Options, OptionsError},
@@ -22,6 +26,7 @@ use crate::{
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -62,6 +67,9 @@ pub struct Running {
     commands: mpsc::Sender<Command>,
     ended: watch::Receiver<Option<Ended>>,
     readiness: Arc<Readiness>,
+    door: Arc<watch::Sender<Door>>,
+    /// How long it may need to get ready where it takes over.
+    patience: Duration,
     control: Option<JoinHandle<()>>,
 }
 
@@ -81,26 +89,51 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Another process keeps its sockets.
+    #[error("cannot take over: {0}")]
+    TakeOver(#[from] TakeError),
+    /// It did not become what it was to replace.
+    #[error("cannot take over: not ready within {after:?}: {missing}; the process before goes on")]
+    NotReady {
+        /// How long it was waited for.
+        after: Duration,
+        /// What is missing, in words.
+        missing: String,
+    },
     /// A thread or runtime.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Starts a sidecar. It listens when this returns; it is ready when it has a certificate and a configuration.
+/// Starts a sidecar. It listens when this returns; it is ready when it has a certificate and a configuration. One that
+/// takes over (`before`) does not accept yet: see [`Running::take_over`].
 ///
 /// # Errors
 /// An option makes no sense, an address is taken, or the system gives no thread.
-pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> {
+pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>) -> Result<Running, StartError> {
     let id = options.id()?;
     let metrics = Metrics::new(DEFAULT_SERIES);
     let log = AccessLog::to_stdout(options.access_log, metrics.access_log_dropped.clone());
     let identity = Identity::new();
     let status = Arc::new(Status::default());
-    let (trigger, watch) = drain::channel();
-    let readiness = Arc::new(Readiness { identity: identity.clone(), status: status.clone(), drain: trigger.signal() });
+    let (end_inbound, inbound_life) = drain::channel();
+    let (end_outbound, outbound_life) = drain::channel();
+    let door = Arc::new(watch::Sender::new(if before.is_some() { Door::Shut } else { Door::Open }));
+    let readiness = Arc::new(Readiness {
+        identity: identity.clone(),
+        status: status.clone(),
+        door: door.subscribe(),
+        conditions: vec![],
+        drain: end_inbound.signal(),
+    });
 
-    let sockets = Sockets::bind(&options)?;
-    let addresses = sockets.addresses()?;
+    let taken = before.as_ref().map_or(0, |b| b.count());
+    metrics.add_source(move |out| {
+        let help = "Listening sockets that were taken over from the process before.";
+        out.family("weir_upgrade_sockets", "gauge", help).sample([], taken);
+    });
+    let sockets = Sockets::bind(&options, &mut |name| before.as_mut().map(|b| b.take(name)).unwrap_or_default())?;
+    let (addresses, heritage) = (sockets.addresses()?, sockets.heritage()?);
     let (state, wanted) = State::new(state::Parts {
         workers: options.workers,
         client: Arc::new(tls::Client::new(identity.contexts().clone(), HANDSHAKE)),
@@ -114,7 +147,16 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
         metrics: metrics.clone(),
         log: log.clone(),
     };
-    let data = data::start(plane, &options.limits, sockets.outbound, sockets.inbound, watch)?;
+    let lives = data::Lives { outbound: outbound_life, inbound: inbound_life, door: door.subscribe() };
+    let data = data::start(plane, &options.limits, options.workers, sockets.outbound, sockets.inbound, lives)?;
+    let end = end::End {
+        inbound: end_inbound,
+        outbound: end_outbound,
+        delay: options.drain_delay,
+        limit: options.drain,
+        handed_over: options.upgrade.drain,
+    };
+    let patience = options.upgrade.ready;
     let (commands, received) = mpsc::channel(8);
     let (tell_end, ended) = watch::channel(None);
     let control = control::Control {
@@ -131,7 +173,9 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
         pages: sockets.pages,
         commands: commands.clone(),
         received,
-        trigger,
+        end,
+        door: door.clone(),
+        heritage,
         data,
         tell_end,
     };
@@ -140,7 +184,7 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
         outbound = %addresses.outbound, inbound = %addresses.inbound, admin = %addresses.admin,
         metrics = %addresses.metrics, health = %addresses.health, "listening"
     );
-    Ok(Running { addresses, commands, ended, readiness, control: Some(thread) })
+    Ok(Running { addresses, commands, ended, readiness, door, patience, control: Some(thread) })
 }
 
 impl Running {
@@ -152,6 +196,22 @@ impl Running {
     /// What is missing until it is ready.
     pub fn missing(&self) -> Vec<&'static str> {
         self.readiness.missing()
+    }
+
+    /// Gets ready, and begins to accept when the process before has stopped to.
+    ///
+    /// # Errors
+    /// It does not get ready in time, or the process before has broken off: then that one goes on, and this one is to end.
+    pub async fn take_over(&self, before: Taken) -> Result<(), StartError> {
+        let after = self.patience;
+        let ready = self.readiness.prepared(after).await;
+        ready.map_err(|missing| StartError::NotReady { after, missing: missing.join(", ") })?;
+        let begin = || {
+            self.door.send_replace(Door::Open);
+        };
+        before.finish(begin).await?;
+        tracing::info!("this process has taken over");
+        Ok(())
     }
 
     /// For those who tell it to end.
@@ -195,16 +255,20 @@ struct Sockets {
     pages: control::Sockets,
 }
 
+/// The sockets that a process before has for this name.
+type Before<'a> = dyn FnMut(&str) -> Vec<OwnedFd> + 'a;
+
 impl Sockets {
-    fn bind(options: &Options) -> Result<Self, StartError> {
+    /// Takes what is there already, and binds the rest.
+    fn bind(options: &Options, before: &mut Before<'_>) -> Result<Self, StartError> {
         let listen = &options.listen;
         Ok(Self {
-            outbound: shared("outbound", listen.outbound, options.workers)?,
-            inbound: shared("inbound", listen.inbound, options.workers)?,
+            outbound: shared("outbound", listen.outbound, options.workers, before)?,
+            inbound: shared("inbound", listen.inbound, options.workers, before)?,
             pages: control::Sockets {
-                admin: bind("admin", listen.admin)?,
-                metrics: bind("metrics", listen.metrics)?,
-                health: bind("health", listen.health)?,
+                admin: single("admin", listen.admin, before)?,
+                metrics: single("metrics", listen.metrics, before)?,
+                health: single("health", listen.health, before)?,
             },
         })
     }
@@ -218,15 +282,44 @@ impl Sockets {
             health: self.pages.health.local_addr()?,
         })
     }
+
+    /// All of them again, by the names under which a successor asks: whatever listens must be here.
+    fn heritage(&self) -> io::Result<Vec<Named>> {
+        let copy = |socket: &TcpListener| Ok::<_, io::Error>(vec![socket.try_clone()?.into()]);
+        let all = [
+            ("outbound", self.outbound.copies()?),
+            ("inbound", self.inbound.copies()?),
+            ("admin", copy(&self.pages.admin)?),
+            ("metrics", copy(&self.pages.metrics)?),
+            ("health", copy(&self.pages.health)?),
+        ];
+        Ok(all.into_iter().map(|(name, sockets)| Named { name: name.into(), sockets }).collect())
+    }
 }
 
 /// Sockets that our threads share and no other process does: a second sidecar on the same port would otherwise take half
-/// of the connections unseen.
-fn shared(what: &'static str, address: SocketAddr, threads: usize) -> Result<Bound, StartError> {
+/// of the connections unseen. Those of the process before, if it has any on this address.
+fn shared(
+    what: &'static str,
+    address: SocketAddr,
+    threads: usize,
+    before: &mut Before<'_>,
+) -> Result<Bound, StartError> {
+    if let Some(bound) = Bound::taken(before(what), address) {
+        return Ok(bound);
+    }
     if address.port() != 0 {
         drop(bind(what, address)?);
     }
     listen::bind(address, threads).map_err(|source| StartError::Bind { what, address, source })
+}
+
+/// The socket of the process before, or a new one.
+fn single(what: &'static str, address: SocketAddr, before: &mut Before<'_>) -> Result<TcpListener, StartError> {
+    match Bound::taken(before(what), address).and_then(|bound| bound.sockets.into_iter().next()) {
+        Some(socket) => Ok(socket),
+        None => bind(what, address),
+    }
 }
 
 /// A socket that no other process shares.

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 /// From a request's first byte to the end of its headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long silent connections are kept when the process drains: longer than a request is on its way.
+/// How long a client is listened to for what nobody wants any more.
 const LINGER: Duration = Duration::from_secs(2);
 /// What is read of a body that nobody wanted, so that the connection can go on.
 const DISCARD: usize = 64 * 1024;
@@ -55,8 +55,8 @@ enum Next {
 pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: drain::Watch) {
     let conn = http1::Conn::new(io, first).shared();
     let mut begin = drain.clone();
-    let mut waiting =
-        Waiting { drain: &drain, begin: pin!(async move { begin.begun().await }), woken: false, alarm: None };
+    let end = pin!(async move { begin.out_of_patience().await });
+    let mut waiting = Waiting { drain: &drain, end, woken: false, over: false, alarm: None };
     // What is kept over a wait is kept by every silent connection: a request and its response live elsewhere.
     loop {
         let mut reply = match poll_fn(|cx| waiting.poll(&conn, cx)).await {
@@ -90,19 +90,12 @@ pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: dra
 /// Waits for a request.
 struct Waiting<'a, F> {
     drain: &'a drain::Watch,
-    /// Ready when the drain begins; polled once, to be woken.
-    begin: Pin<&'a mut F>,
+    /// Ready when the process drains, and a silent connection has had its time.
+    end: Pin<&'a mut F>,
     woken: bool,
-    /// Since when, and why, its patience is limited.
-    alarm: Option<(Why, Alarm)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// A part of a head has come.
-    Begun,
-    /// The process drains.
-    Drains,
+    over: bool,
+    /// The end of its patience with a part of a head.
+    alarm: Option<Alarm>,
 }
 
 impl<F: Future<Output = ()>> Waiting<'_, F> {
@@ -124,27 +117,17 @@ impl<F: Future<Output = ()>> Waiting<'_, F> {
             }
             conn.has_more()
         };
-        if !std::mem::replace(&mut self.woken, true) {
-            // One task polls this to its end, so what wakes it once need not be told again.
-            let _ = self.begin.as_mut().poll(cx);
+        // One task polls this to its end, so what wakes it once need not be told again before there is something to see.
+        if !std::mem::replace(&mut self.woken, true) || self.drain.has_begun() {
+            self.over = self.over || self.end.as_mut().poll(cx).is_ready();
         }
-        let (why, limit) = match (begun, self.drain.is_draining()) {
-            (true, _) => (Why::Begun, HEADERS_TIMEOUT),
-            (false, true) => (Why::Drains, LINGER),
-            (false, false) => {
-                self.alarm = None;
-                return Poll::Pending;
-            }
-        };
-        let alarm = match &mut self.alarm {
-            Some((since, alarm)) if *since == why => alarm,
-            other => &mut other.insert((why, Alarm::new(Instant::now() + limit))).1,
-        };
+        if !begun {
+            self.alarm = None;
+            return if self.over { Poll::Ready(None) } else { Poll::Pending };
+        }
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::new(Instant::now() + HEADERS_TIMEOUT));
         ready!(alarm.poll(cx));
-        Poll::Ready(match why {
-            Why::Begun => Some(Err(Kind::ClientTimeout.detail("the request's headers did not come in time"))),
-            Why::Drains => None,
-        })
+        Poll::Ready(Some(Err(Kind::ClientTimeout.detail("the request's headers did not come in time"))))
     }
 }
 

@@ -109,7 +109,7 @@ impl Inbound {
             tls: who.is_some(),
             sni: who.as_ref().and_then(|w| w.sni.clone()),
         });
-        let drain = self.inner.drain.clone();
+        let drain = self.inner.drain.at_random();
         if let InboundService::Tcp { .. } = chain.service {
             return Box::pin(self.bytes(&connection, io, &chain)).await;
         }

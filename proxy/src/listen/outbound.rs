@@ -54,7 +54,7 @@ impl Outbound {
     /// Serves one connection of the application.
     pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
         let mut io = Io::plain(tcp);
-        let drain = self.inner.drain.clone();
+        let drain = self.inner.drain.at_random();
         let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
         let connection = Arc::new(Connection {
             direction: Direction::Outbound,
