@@ -1,7 +1,7 @@
 //! A response's body, back to the caller: it counts, watches its deadline and its silence, and lets go of everything the
 //! request held (connection, permits, record) at the moment the last byte has gone, not when somebody drops it.
 
-use super::BoxError;
+use super::{BoxError, Incoming};
 use crate::{
     alarm::Alarm,
     error::{Error, Kind},
@@ -9,7 +9,6 @@ use crate::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     any::Any,
     pin::Pin,
@@ -81,8 +80,8 @@ impl ResponseBody {
     }
 
     /// A body that comes from a destination.
-    pub fn incoming(body: Incoming) -> Self {
-        Self { inner: Inner::Incoming(body), held: None }
+    pub fn incoming(body: impl Into<Incoming>) -> Self {
+        Self { inner: Inner::Incoming(body.into()), held: None }
     }
 
     /// What it holds until its end.

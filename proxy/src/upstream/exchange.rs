@@ -1,11 +1,11 @@
 //! One request and its response on one connection: what came of it, and what becomes of the connection.
 
 use crate::{
-    body::Body,
+    body::{Body, Incoming},
     error::{Error, Kind, RetrySafety},
 };
 use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::TrySendError};
+use hyper::client::conn::TrySendError;
 use std::any::Any;
 
 /// A response, and the hold on the connection it comes over: dropped when the response has ended, it gives the

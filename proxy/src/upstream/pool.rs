@@ -153,7 +153,7 @@ impl Pool {
             worker: Arc::downgrade(worker),
             idle_timeout: dialer.idle_timeout,
         };
-        Exchange { response, lease: Box::new(lease), reused }
+        Exchange { response: response.map(Into::into), lease: Box::new(lease), reused }
     }
 
     async fn send_http2(
@@ -176,7 +176,9 @@ impl Pool {
                 },
             };
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok(Exchange { response, lease: Box::new(stream), reused }),
+                Ok(response) => {
+                    return Ok(Exchange { response: response.map(Into::into), lease: Box::new(stream), reused });
+                }
                 Err(error) => {
                     let unsent = failed(error, reused);
                     match unsent.request {
