@@ -276,6 +276,7 @@ fn dialer(parts: &Parts, config: &model::Cluster, limits: &Arc<ClusterLimits>) -
     Dialer {
         connect_timeout: config.connect_timeout,
         idle_timeout: config.idle_timeout.unwrap_or(idle),
+        http2_idle_timeout: config.idle_timeout.unwrap_or(MESH_IDLE),
         max_age: config.max_connection_age,
         tls: config
             .tls

@@ -45,13 +45,9 @@ pub(super) fn failed(mut error: TrySendError<Request<Body>>, reused: bool) -> Un
 fn classify(error: hyper::Error, reused: bool) -> Error {
     // An error of ours (a limit on the request's body, the caller gone) comes back wrapped.
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    let mut http2 = None;
     let mut ours = None;
     let mut io = false;
     while let Some(e) = cause {
-        if let Some(e) = e.downcast_ref::<h2::Error>() {
-            http2 = Some((e.reason(), e.is_go_away(), e.is_remote(), e.is_io()));
-        }
         if let Some(e) = e.downcast_ref::<Error>() {
             ours = Some(e.kind());
         }
@@ -61,20 +57,18 @@ fn classify(error: hyper::Error, reused: bool) -> Error {
     if let Some(kind) = ours {
         return kind.because(error);
     }
-    match http2 {
-        // RFC 9113 §8.7: REFUSED_STREAM, and streams above GOAWAY's last one, were not processed.
-        Some((Some(h2::Reason::REFUSED_STREAM), _, _, _)) => Kind::UpstreamRefused.because(error),
-        Some((Some(h2::Reason::NO_ERROR), true, true, _)) => Kind::UpstreamRefused.because(error),
-        Some((_, _, _, true)) => Kind::UpstreamClosed.because(error),
-        Some(_) => Kind::UpstreamReset.because(error),
-        None if error.is_parse_too_large() => Kind::ResponseHeadersTooLarge.because(error),
-        None if error.is_parse() => Kind::UpstreamProtocolError.because(error),
-        None if error.is_user() => Kind::ClientDisconnected.because(error),
-        // Closed without an answer on a connection that had served before: most likely closed before the request came.
-        None if reused && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || io) => {
-            Kind::StaleConnection.because(error).retry_is(RetrySafety::MayHaveBeenProcessed)
-        }
-        None => Kind::UpstreamClosed.because(error),
+    // Closed without an answer on a connection that had served before: most likely closed before the request came.
+    let stale = || error.is_incomplete_message() || error.is_closed() || error.is_canceled() || io;
+    if error.is_parse_too_large() {
+        Kind::ResponseHeadersTooLarge.because(error)
+    } else if error.is_parse() {
+        Kind::UpstreamProtocolError.because(error)
+    } else if error.is_user() {
+        Kind::ClientDisconnected.because(error)
+    } else if reused && stale() {
+        Kind::StaleConnection.because(error).retry_is(RetrySafety::MayHaveBeenProcessed)
+    } else {
+        Kind::UpstreamClosed.because(error)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod connect;
 pub(crate) mod exchange;
+mod http2;
 mod io;
 mod pool;
 
