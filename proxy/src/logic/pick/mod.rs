@@ -138,9 +138,9 @@ impl Picker {
         let panicking = self.levels.is_panicking(level);
         let usable = |slot: usize| (panicking || view.is_available(slot)) && !tried.contains(&slot);
         let (step, last) = self.levels.steps(level);
-        let slot = match self.pick_of(level, step, view, &usable, rng) {
+        let slot = match self.pick_of(level, step, view, usable, rng) {
             // Nobody in the part that is used: anybody.
-            None if step < last => self.pick_of(level, last, view, &usable, rng),
+            None if step < last => self.pick_of(level, last, view, usable, rng),
             picked => picked,
         }?;
         Some(Picked { slot, level, panicking })

@@ -64,6 +64,11 @@ async fn streamed() -> (h2::SendStream<Bytes>, Body) {
     tokio::join!(client, server)
 }
 
+/// Fails what would wait for ever.
+async fn in_time(test: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(30), test).await.expect("in time");
+}
+
 /// Drives the peer until its connection ends.
 fn drive(mut peer: Peer) {
     tokio::spawn(async move { while peer.accept().await.is_some() {} });
@@ -193,48 +198,54 @@ async fn above_the_last_stream_of_a_goaway_nothing_was_processed() {
 
 #[tokio::test]
 async fn a_request_that_is_given_up_is_reset_and_so_is_an_abandoned_exchange() {
-    let (ours, mut peer, _count) = pair(64 * 1024).await;
-    let (_caller, body) = streamed().await;
-    let given_up = async {
-        tokio::select! {
-            _ = send(&ours, body) => unreachable!("nobody answers"),
-            accepted = peer.accept() => accepted.unwrap().unwrap(),
-        }
-    };
-    let (_request, mut respond) = given_up.await;
-    let ours_again = ours.clone();
-    let (_caller, body) = streamed().await;
-    let abandoned = tokio::spawn(async move { drop(send(&ours_again, body).await.ok().unwrap()) });
-    let reason = tokio::select! {
-        reason = std::future::poll_fn(|cx| respond.poll_reset(cx)) => reason.unwrap(),
-        accepted = peer.accept() => {
-            // The next request: answered without an end, upload open.
-            let (_request, mut second) = accepted.unwrap().unwrap();
-            let mut answer = second.send_response(Response::new(()), false).unwrap();
-            let reset = std::future::poll_fn(|cx| answer.poll_reset(cx));
-            let reason = tokio::select! { reason = reset => reason.unwrap(), _ = peer.accept() => unreachable!() };
-            assert_eq!(reason, Reason::CANCEL);
-            std::future::poll_fn(|cx| respond.poll_reset(cx)).await.unwrap()
-        }
-    };
-    assert_eq!(reason, Reason::CANCEL);
-    let _ = abandoned.await;
-    assert_eq!(ours.streams(), 0);
+    in_time(Box::pin(async {
+        let (ours, mut peer, _count) = pair(64 * 1024).await;
+        let (_caller, body) = streamed().await;
+        let given_up = async {
+            tokio::select! {
+                _ = send(&ours, body) => unreachable!("nobody answers"),
+                accepted = peer.accept() => accepted.unwrap().unwrap(),
+            }
+        };
+        let (_request, mut respond) = given_up.await;
+        let ours_again = ours.clone();
+        let (_caller, body) = streamed().await;
+        let abandoned = tokio::spawn(async move { drop(send(&ours_again, body).await.ok().unwrap()) });
+        let reason = tokio::select! {
+            reason = std::future::poll_fn(|cx| respond.poll_reset(cx)) => reason.unwrap(),
+            accepted = peer.accept() => {
+                // The next request: answered without an end, upload open.
+                let (_request, mut second) = accepted.unwrap().unwrap();
+                let mut answer = second.send_response(Response::new(()), false).unwrap();
+                let reset = std::future::poll_fn(|cx| answer.poll_reset(cx));
+                let reason = tokio::select! { reason = reset => reason.unwrap(), _ = peer.accept() => unreachable!() };
+                assert_eq!(reason, Reason::CANCEL);
+                std::future::poll_fn(|cx| respond.poll_reset(cx)).await.unwrap()
+            }
+        };
+        assert_eq!(reason, Reason::CANCEL);
+        let _ = abandoned.await;
+        assert_eq!(ours.streams(), 0);
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn a_caller_that_breaks_off_is_not_the_endpoints_failure() {
-    let (ours, mut peer, _count) = pair(64 * 1024).await;
-    let (mut caller, body) = streamed().await;
-    let theirs = async {
-        let (_request, mut respond) = peer.accept().await.unwrap().unwrap();
-        caller.send_reset(Reason::CANCEL);
-        let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
-        tokio::select! { reason = reset => reason.unwrap(), _ = peer.accept() => unreachable!() }
-    };
-    let (reason, answer) = tokio::join!(theirs, send(&ours, body));
-    assert_eq!(reason, Reason::CANCEL);
-    assert_eq!(answer.err().unwrap().error.kind(), Kind::ClientDisconnected);
+    in_time(Box::pin(async {
+        let (ours, mut peer, _count) = pair(64 * 1024).await;
+        let (mut caller, body) = streamed().await;
+        let theirs = async {
+            let (_request, mut respond) = peer.accept().await.unwrap().unwrap();
+            caller.send_reset(Reason::CANCEL);
+            let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
+            tokio::select! { reason = reset => reason.unwrap(), _ = peer.accept() => unreachable!() }
+        };
+        let (reason, answer) = tokio::join!(theirs, send(&ours, body));
+        assert_eq!(reason, Reason::CANCEL);
+        assert_eq!(answer.err().unwrap().error.kind(), Kind::ClientDisconnected);
+    }))
+    .await;
 }
 
 #[tokio::test]
