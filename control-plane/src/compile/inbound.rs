@@ -3,7 +3,7 @@
 //! Callers say by the server name which port of which service they mean, so that one port of the sidecar serves all.
 //! Where plain text is accepted too, the port is the one that the captured connection was meant for.
 
-use super::{Class, Node, authz::authz, fqdn, name, server_name, settings, speech::protocol};
+use super::{Class, Node, authz::authz, chains::joined, fqdn, name, server_name, settings, speech::protocol};
 use crate::index::{Item, WorkloadEntry, World};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +37,7 @@ pub(super) fn listener(world: &World, node: &Node, resource: &str) -> Option<Inb
             chains.push(own.plain_text());
         }
     }
-    Some(InboundListener { name, chains })
+    Some(InboundListener { name, chains: joined(chains) })
 }
 
 /// The name of a node's inbound listener, if the node has an inbound side.

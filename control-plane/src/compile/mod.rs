@@ -5,6 +5,7 @@
 //! What a resource depends on besides the world is its [`Scope`]; most are the same for every node.
 
 mod authz;
+mod chains;
 mod cluster;
 mod endpoints;
 mod inbound;

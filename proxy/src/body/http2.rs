@@ -4,6 +4,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Frame, SizeHint};
 use std::task::{Context, Poll, ready};
+use tokio::task::AbortHandle;
 
 /// What the peer sends on one stream. Room in its windows is given back for what is handed on, no sooner: a reader that
 /// stalls stalls its own stream.
@@ -12,12 +13,19 @@ pub struct Http2 {
     /// What is still to come, where the message says how long it is.
     left: Option<u64>,
     data_ended: bool,
+    /// What still sends the request's body.
+    sending: Option<AbortHandle>,
 }
 
 impl Http2 {
     /// The body of a message whose `Content-Length` is `length`.
     pub fn new(stream: RecvStream, length: Option<u64>) -> Self {
-        Self { stream, left: length, data_ended: false }
+        Self { stream, left: length, data_ended: false, sending: None }
+    }
+
+    /// A task that is stopped when this body is dropped before its end: nobody waits for the rest of the exchange.
+    pub fn ends_with(&mut self, task: AbortHandle) {
+        self.sending = Some(task);
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -50,6 +58,16 @@ impl Http2 {
             return SizeHint::with_exact(0);
         }
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        if let Some(sending) = self.sending.take()
+            && !self.stream.is_end_stream()
+        {
+            sending.abort();
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub use ewma::{PeakEwma, Ticket};
 pub use keepalive::KeepAlive;
 pub use limits::{ClusterLimits, Limit, Permit};
 pub use outlier::{EndpointHealth, Outcome, Outlier};
-pub use pick::{Member, Picked, Picker, View};
+pub use pick::{Member, Part, Picked, Picker, View};
 pub use weighted::Weighted;
 
 /// A uniform number below `n` from a uniform 64-bit draw (Lemire's multiplication; the bias is below `n / 2^64`).

@@ -3,6 +3,7 @@
 mod connect;
 pub(crate) mod exchange;
 mod http1;
+mod http2;
 mod idle;
 mod pool;
 

@@ -5,28 +5,20 @@
 //! wake nobody else's. Limits are the cluster's, over all threads.
 
 use super::{
-    connect::{ConnectionCount, Dialer, MAX_STREAMS},
-    exchange::{Exchange, Outgoing, Unsent, failed},
+    connect::{ConnectionCount, Dialer, Place},
+    exchange::{Exchange, Outgoing, Unsent},
     http1,
+    http2::{self, at_limit},
     idle::{IdlePool, Lease},
 };
 use crate::{
-    body::{Body, Incoming},
-    error::{Error, Kind},
+    body::Incoming,
+    error::Kind,
     http1::ResponseHead,
     logic::{KeepAlive, keepalive},
 };
-use http::{Request, StatusCode, Version};
-use hyper::client::conn::http2;
-use parking_lot::Mutex;
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use http::{StatusCode, Version};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The connections to one endpoint.
@@ -39,14 +31,7 @@ pub struct Pool {
 
 struct Worker {
     idle: Arc<IdlePool>,
-    shared: Mutex<Vec<Shared>>,
-    dialing: tokio::sync::Mutex<()>,
-}
-
-struct Shared {
-    sender: http2::SendRequest<Body>,
-    streams: Arc<AtomicUsize>,
-    retire_at: Option<Instant>,
+    http2: http2::Shared,
 }
 
 impl Pool {
@@ -55,6 +40,10 @@ impl Pool {
         let habits = Arc::<KeepAlive>::default();
         let workers = (0..workers.max(1)).map(|_| Arc::new(Worker::new(habits.clone()))).collect();
         Self { address, mesh, workers, count: Arc::default() }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { address: self.address, mesh: self.mesh, count: &self.count }
     }
 
     /// Open connections, of all threads.
@@ -71,7 +60,7 @@ impl Pool {
     pub fn close(&self) {
         for worker in &self.workers {
             worker.idle.clear();
-            worker.shared.lock().clear();
+            worker.http2.close();
         }
     }
 
@@ -87,7 +76,7 @@ impl Pool {
             return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), outgoing.message));
         };
         if outgoing.message.version() == Version::HTTP_2 {
-            self.send_http2(worker, dialer, outgoing.message).await
+            worker.http2.send(dialer, self.place(), outgoing.message).await
         } else {
             self.send_http1(worker, dialer, outgoing, now).await
         }
@@ -130,82 +119,13 @@ impl Pool {
 
     async fn dial_http1(&self, dialer: &Dialer) -> crate::error::Result<http1::Connection> {
         let permit = dialer.limits.connections.try_acquire().ok_or_else(at_limit)?;
-        dialer.http1(self.address, self.mesh, &self.count, Some(permit)).await
+        dialer.http1(self.place(), permit).await
     }
-
-    async fn send_http2(
-        &self,
-        worker: &Arc<Worker>,
-        dialer: &Dialer,
-        mut request: Request<Body>,
-    ) -> Result<Exchange, Unsent> {
-        let mut reused = true;
-        // A connection that is going away gives the request back: at most three times, then it is the endpoint's fault.
-        for _ in 0..3 {
-            let (mut sender, stream) = match worker.with_room() {
-                Some(found) => found,
-                None => match Box::pin(self.dial_http2(worker, dialer)).await {
-                    Ok((sender, stream, fresh)) => {
-                        reused = !fresh;
-                        (sender, stream)
-                    }
-                    Err(error) => return Err(Unsent::never_sent(error, request)),
-                },
-            };
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    return Ok(Exchange {
-                        response: response.map(Into::into),
-                        lease: Box::new(stream),
-                        reused,
-                        spelling: None,
-                    });
-                }
-                Err(error) => {
-                    let unsent = failed(error, reused);
-                    match unsent.request {
-                        Some(same) => {
-                            worker.forget_closed();
-                            request = *same;
-                        }
-                        None => return Err(unsent),
-                    }
-                }
-            }
-        }
-        Err(Unsent::never_sent(Kind::UpstreamClosed.detail("its connections close at once"), request))
-    }
-
-    async fn dial_http2(
-        &self,
-        worker: &Arc<Worker>,
-        dialer: &Dialer,
-    ) -> crate::error::Result<(http2::SendRequest<Body>, Stream, bool)> {
-        // One at a time: those who wait here usually find room on the connection that the first one made.
-        let _one = worker.dialing.lock().await;
-        if let Some((sender, stream)) = worker.with_room() {
-            return Ok((sender, stream, false));
-        }
-        let Some(permit) = dialer.limits.connections.try_acquire() else {
-            // At the limit of connections, the least used one takes more streams than it would.
-            return worker.least_used().map(|(s, t)| (s, t, false)).ok_or_else(at_limit);
-        };
-        let sender = dialer.http2(self.address, self.mesh, &self.count, Some(permit)).await?;
-        let streams = Arc::new(AtomicUsize::new(0));
-        let stream = Stream::start(&streams);
-        let retire_at = dialer.retire_at(Instant::now());
-        worker.shared.lock().push(Shared { sender: sender.clone(), streams, retire_at });
-        Ok((sender, stream, true))
-    }
-}
-
-fn at_limit() -> Error {
-    Kind::Overflow.detail("the cluster's limit of connections is reached")
 }
 
 impl Worker {
     fn new(habits: Arc<KeepAlive>) -> Self {
-        Self { idle: Arc::new(IdlePool::new(habits)), shared: Mutex::default(), dialing: tokio::sync::Mutex::default() }
+        Self { idle: Arc::new(IdlePool::new(habits)), http2: http2::Shared::default() }
     }
 
     fn lend(&self, dialer: &Dialer, connection: http1::Connection, answer: http1::Answer, reused: bool) -> Exchange {
@@ -224,43 +144,5 @@ impl Worker {
         };
         let response = http::Response::from_parts(parts, Incoming::Http1(body));
         Exchange { response, lease: Box::new(lease), reused, spelling: Some(spelling) }
-    }
-
-    fn with_room(&self) -> Option<(http2::SendRequest<Body>, Stream)> {
-        let mut shared = self.shared.lock();
-        if shared.is_empty() {
-            return None;
-        }
-        let now = shared.iter().any(|s| s.retire_at.is_some()).then(Instant::now);
-        shared.retain(|s| !s.sender.is_closed() && s.retire_at.is_none_or(|at| now.is_none_or(|now| now < at)));
-        shared.iter().find_map(|s| {
-            (s.streams.load(Ordering::Relaxed) < MAX_STREAMS).then(|| (s.sender.clone(), Stream::start(&s.streams)))
-        })
-    }
-
-    fn least_used(&self) -> Option<(http2::SendRequest<Body>, Stream)> {
-        let shared = self.shared.lock();
-        let least = shared.iter().min_by_key(|s| s.streams.load(Ordering::Relaxed))?;
-        Some((least.sender.clone(), Stream::start(&least.streams)))
-    }
-
-    fn forget_closed(&self) {
-        self.shared.lock().retain(|s| !s.sender.is_closed() && s.sender.is_ready());
-    }
-}
-
-/// One stream on a shared HTTP/2 connection, counted until its response has ended.
-struct Stream(Arc<AtomicUsize>);
-
-impl Stream {
-    fn start(streams: &Arc<AtomicUsize>) -> Self {
-        streams.fetch_add(1, Ordering::Relaxed);
-        Self(streams.clone())
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -177,3 +177,26 @@ fn an_application_port_that_services_have_both_ways_is_spoken_to_as_its_callers_
     assert_eq!(spoken(&[also]), Protocol::UseDownstream);
     assert_eq!(spoken(&[&also.replace("grpc", "tcp")]), Protocol::Http1);
 }
+
+#[test]
+fn many_services_of_one_workload_share_what_they_have_in_common() {
+    let service = |n: usize| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: alias-{n}, namespace: demo}}\nspec: {{selector: {{app: web}}, \
+             ports: [{{name: http, port: 80, targetPort: 8080, appProtocol: http}}]}}\n"
+        )
+    };
+    let mut texts: Vec<String> = (0..300).map(service).collect();
+    let own = "{targetRefs: [{group: '', kind: Service, name: alias-7}], action: Deny, rules: [{from: [{namespaces: [evil]}]}]}";
+    texts.push(policy("own", "demo", own));
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let found = listener(&texts);
+    let names: Vec<&String> = found.chains.iter().flat_map(|c| &c.matches.server_names).collect();
+    assert_eq!(names.len(), 303, "each service and port is still known by its name");
+    // Those of `web` itself, alias-7 with its policy, and all others together.
+    assert!(found.chains.len() <= 5, "{:?}", found.chains.iter().map(|c| &c.name).collect::<Vec<_>>());
+    let of = |name: &str| found.chains.iter().find(|c| c.matches.server_names.iter().any(|n| n == name)).unwrap();
+    let (seventh, eighth) = (of("80.alias-7.demo.svc.cluster.local"), of("80.alias-8.demo.svc.cluster.local"));
+    assert_ne!(seventh.authz, eighth.authz);
+    assert_eq!(seventh.matches.server_names.len(), 1);
+}
