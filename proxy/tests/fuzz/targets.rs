@@ -181,8 +181,11 @@ pub fn documents(data: &[u8]) {
     }
 }
 
+/// What must hold of the bytes.
+pub type Target = fn(&[u8]);
+
 /// All of them, by the names of their corpora.
-pub const ALL: [(&str, fn(&[u8])); 7] = [
+pub const ALL: [(&str, Target); 7] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked_body", chunked_body),

@@ -14,6 +14,7 @@ use std::{
 };
 use weir_tests::{
     frames::{END_HEADERS, END_STREAM, Frames, block, frame, kind, pseudo},
+    process::Process,
     raw::Raw,
     upstream::{Step, Upstream},
 };
@@ -240,7 +241,7 @@ async fn p99(path: &Path, time: Duration) -> Duration {
 
 /// The memory of both sidecars, in KiB.
 fn memory(path: &Path) -> u64 {
-    [&path.client, &path.server].iter().map(|s| s.process.as_ref().map_or(0, |p| p.rss_kib())).max().unwrap_or(0)
+    [&path.client, &path.server].iter().map(|s| s.process.as_ref().map_or(0, Process::rss_kib)).max().unwrap_or(0)
 }
 
 async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> {
@@ -250,7 +251,7 @@ async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> 
         (0..ATTACKERS).map(|_| tokio::spawn(flood(path.client.outbound, counted.clone()))).collect();
     let watched = counted.clone();
     let pids: Vec<u32> =
-        [&path.client, &path.server].iter().filter_map(|s| s.process.as_ref().map(|p| p.id())).collect();
+        [&path.client, &path.server].iter().filter_map(|s| s.process.as_ref().map(Process::id)).collect();
     let peak = tokio::spawn(async move {
         let mut peak = 0;
         while watched.goes_on() {

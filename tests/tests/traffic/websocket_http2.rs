@@ -1,6 +1,8 @@
 //! A WebSocket over HTTP/2 (RFC 8441): extended `CONNECT` from the client, an upgrade of HTTP/1.1 for the server.
 
 use crate::{Path, path};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use std::time::Duration;
 use weir_tests::upstream::{OK, Step, Upstream};
@@ -35,6 +37,12 @@ fn extended(protocol: &'static str) -> http::Request<()> {
     request
 }
 
+/// What a server answers to a key (RFC 6455 §4.2.2).
+fn accept(key: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
+}
+
 async fn next(body: &mut h2::RecvStream) -> Option<Bytes> {
     let data = tokio::time::timeout(Duration::from_secs(10), body.data()).await.expect("in time")?.expect("bytes");
     let _ = body.flow_control().release_capacity(data.len());
@@ -43,9 +51,17 @@ async fn next(body: &mut h2::RecvStream) -> Option<Bytes> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_over_http_2_reaches_a_server_of_http_1() {
-    let upstream = Upstream::start(|_| {
-        let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\nhi";
-        vec![Step::Send(head.to_vec()), Step::Echo]
+    let upstream = Upstream::start(|request| {
+        let lines = [
+            "HTTP/1.1 101 Switching Protocols",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            &format!("Sec-WebSocket-Accept: {}", accept(&request.one("sec-websocket-key").unwrap_or_default())),
+            "Sec-WebSocket-Protocol: chat",
+            "",
+            "hi",
+        ];
+        vec![Step::Send(lines.join("\r\n").into_bytes()), Step::Echo]
     })
     .await;
     let path = path(upstream).await;
@@ -54,6 +70,8 @@ async fn a_websocket_over_http_2_reaches_a_server_of_http_1() {
     let response = tokio::time::timeout(Duration::from_secs(10), response).await.expect("in time").expect("an answer");
     assert_eq!(response.status(), 200, "RFC 8441 §5: {response:?}");
     assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    // The key and its answer are the business of the two that speak HTTP/1.1.
+    assert!(!response.headers().contains_key("sec-websocket-accept"));
     assert!(!response.headers().contains_key("upgrade") && !response.headers().contains_key("connection"));
     let mut body = response.into_body();
     assert_eq!(next(&mut body).await.as_deref(), Some(&b"hi"[..]));
