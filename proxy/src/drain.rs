@@ -120,11 +120,12 @@ impl Trigger {
 
     /// Begins; a drain that has begun goes on in this way.
     pub fn begin_as(&self, how: How) {
+        // First: whoever is woken by the next line looks at it.
+        self.flag.store(true, Ordering::Release);
         self.begin.send_modify(|begun| {
             let at = begun.map_or_else(Instant::now, |b: Begun| b.at);
             *begun = Some(Begun { at, how });
         });
-        self.flag.store(true, Ordering::Relaxed);
     }
 }
 
@@ -189,12 +190,12 @@ impl Watch {
 
     /// Whether the drain has begun anywhere.
     pub fn has_begun(&self) -> bool {
-        self.held.flag.load(Ordering::Relaxed)
+        self.held.flag.load(Ordering::Acquire)
     }
 
     /// Whether the drain has begun here.
     pub fn is_draining(&self) -> bool {
-        self.held.flag.load(Ordering::Relaxed) && self.has_its_turn()
+        self.held.flag.load(Ordering::Acquire) && self.has_its_turn()
     }
 
     #[cold]

@@ -166,7 +166,7 @@ impl Routes {
         let fits = |route: &&Arc<Route>| matches(&route.matches, parts, grpc);
         match &self.index {
             None => self.list.iter().find(fits),
-            Some(index) => index.candidates(parts.uri.path()).filter_map(|place| self.list.get(place)).find(fits),
+            Some(index) => index.candidates(path_of(parts)).filter_map(|place| self.list.get(place)).find(fits),
         }
     }
 }
@@ -187,9 +187,17 @@ impl Forward {
     }
 }
 
+/// The path that rules are about. A question to the whole server (`OPTIONS *`, RFC 9110 §9.3.7) is one about its root.
+fn path_of(parts: &Parts) -> &str {
+    match parts.uri.path() {
+        "*" => "/",
+        path => path,
+    }
+}
+
 fn matches(wanted: &RouteMatch, parts: &Parts, is_grpc: bool) -> bool {
     let RouteMatch { path, method, headers, query, grpc } = wanted;
-    path.is_match(parts.uri.path())
+    path.is_match(path_of(parts))
         && method.as_ref().is_none_or(|m| *m == parts.method)
         && (!grpc || is_grpc)
         && headers.iter().all(|h| header_matches(h, &parts.headers))
