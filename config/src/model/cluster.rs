@@ -42,6 +42,8 @@ pub enum Discovery {
     Eds(Arc<str>),
     /// Written in the cluster.
     Static(Endpoints),
+    /// None: a connection goes where it was meant to go before it was captured.
+    OriginalDestination,
 }
 
 /// How an endpoint is chosen.

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
 };
 use weir_config::{
-    model::{Endpoint, Endpoints, Locality},
+    model::{Endpoint, Endpoints, Health, Locality},
     resources::{TargetPort, Workload},
 };
 
@@ -32,6 +32,24 @@ pub fn endpoints(world: &World, _node: &Node, resource: &str) -> Option<Endpoint
         endpoints,
     });
     Some(Endpoints { name: resource.into(), localities: localities.collect() })
+}
+
+/// One instance alone. Its health is no matter: who calls an instance means that one.
+pub(super) fn instance(
+    world: &World,
+    name: &str,
+    workload: &Item<Workload>,
+    target: &name::Target<'_>,
+) -> Option<Endpoints> {
+    let endpoint = Endpoint { health: Health::Healthy, ..endpoint(world, workload, &target.port.target)? };
+    let locality = Locality {
+        region: workload.region.clone(),
+        zone: workload.zone.clone(),
+        priority: 0,
+        weight: 1,
+        endpoints: vec![endpoint],
+    };
+    Some(Endpoints { name: name.into(), localities: vec![locality] })
 }
 
 /// One instance; `None`: the workload has no port of that name.

@@ -11,6 +11,7 @@ mod inbound;
 mod listener;
 mod name;
 mod order;
+mod passthrough;
 mod route;
 mod settings;
 mod speech;

@@ -223,6 +223,7 @@ fn cluster(
 ) -> Arc<Cluster> {
     let source = match &config.discovery {
         Discovery::Static(endpoints) => Arc::new(endpoints.clone()),
+        Discovery::OriginalDestination => Arc::new(model::Endpoints { name: config.name.clone(), localities: vec![] }),
         Discovery::Eds(name) => resources
             .endpoints
             .get(name)
