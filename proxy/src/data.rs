@@ -56,11 +56,30 @@ pub struct Running {
     pub outbound: SocketAddr,
     /// Where other sidecars' requests are taken.
     pub inbound: SocketAddr,
+    /// Whether IPv6 is captured, where anything is.
+    pub captures_v6: bool,
     threads: Vec<JoinHandle<()>>,
     stop: tokio::sync::watch::Sender<bool>,
 }
 
-/// Starts a data thread for each socket of `outbound` and `inbound`, which have as many.
+/// Sockets for captured traffic, besides those that there are in any case; as many of each as data threads.
+#[derive(Debug, Default)]
+pub struct Capture {
+    /// Where the application's connections arrive: on loopback, for each address family.
+    pub outbound: Vec<Bound>,
+    /// Where connections for the application arrive over IPv6.
+    pub inbound: Vec<Bound>,
+}
+
+/// What comes in on a socket.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Outbound,
+    Captured,
+    Inbound,
+}
+
+/// Starts a data thread for each socket of `outbound` and `inbound`, which have as many. `capture`: traffic is captured.
 ///
 /// # Errors
 /// No thread or runtime could be made.
@@ -69,9 +88,18 @@ pub fn start(
     limits: &Limits,
     outbound: Bound,
     inbound: Bound,
+    capture: Option<Capture>,
     drain: drain::Watch,
 ) -> io::Result<Running> {
     let addresses = (outbound.address, inbound.address);
+    let captures = capture.is_some();
+    let captures_v6 = capture.as_ref().is_some_and(|c| c.outbound.iter().any(|bound| bound.address.is_ipv6()));
+    let mut sockets = Sockets::default();
+    sockets.add(Side::Outbound, outbound);
+    sockets.add(Side::Inbound, inbound);
+    let Capture { outbound: captured, inbound: more } = capture.unwrap_or_default();
+    captured.into_iter().for_each(|bound| sockets.add(Side::Captured, bound));
+    more.into_iter().for_each(|bound| sockets.add(Side::Inbound, bound));
     let recorder = Recorder::new(plane.metrics.clone(), plane.log.clone());
     let memory = Arc::new(ReplayMemory::new(limits.replay_per_request, limits.replay_in_all));
     let tunnel = |direction| Tunnel { drain: drain.clone(), metrics: plane.metrics.clone(), direction };
@@ -82,12 +110,20 @@ pub fn start(
     let out = Outbound::new(plane.state.clone(), stack, recorder.clone(), tunnel_out, drain.clone());
     let tunnel_in = tunnel(Direction::Inbound);
     let in_parts = parts(Direction::Inbound);
-    let into =
-        Inbound::new(plane.state, plane.server, in_parts, recorder, plane.metrics.clone(), tunnel_in, drain.clone());
+    let into = Inbound::new(
+        plane.state,
+        plane.server,
+        in_parts,
+        recorder,
+        plane.metrics.clone(),
+        tunnel_in,
+        drain.clone(),
+        captures,
+    );
     let (out_places, in_places) = (Places::new(limits.connections), Places::new(limits.connections));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut threads = vec![];
-    for (worker, (out_socket, in_socket)) in outbound.sockets.into_iter().zip(inbound.sockets).enumerate() {
+    for (worker, sockets) in sockets.0.into_iter().enumerate() {
         let (out, into) = (out.clone(), into.clone());
         let accepting = listen::Accepting {
             metrics: plane.metrics.clone(),
@@ -97,22 +133,54 @@ pub fn start(
         let (out_places, in_places, mut stopped) = (out_places.clone(), in_places.clone(), stopped.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = async move {
-            let outgoing = accepting
-                .clone()
-                .run(out_socket, out_places, move |tcp, peer| out.clone().connection(worker, tcp, peer));
-            let incoming =
-                accepting.run(in_socket, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer));
-            let (outgoing, incoming) = tokio::join!(outgoing, incoming);
-            for error in [outgoing.err(), incoming.err()].into_iter().flatten() {
+            let all = sockets.into_iter().map(|(side, socket)| {
+                let (accepting, out, into) = (accepting.clone(), out.clone(), into.clone());
+                let (out_places, in_places) = (out_places.clone(), in_places.clone());
+                async move {
+                    match side {
+                        Side::Outbound => {
+                            accepting
+                                .run(socket, out_places, move |tcp, peer| out.clone().connection(worker, tcp, peer))
+                                .await
+                        }
+                        Side::Captured => {
+                            accepting
+                                .run(socket, out_places, move |tcp, peer| out.clone().captured(worker, tcp, peer))
+                                .await
+                        }
+                        Side::Inbound => {
+                            accepting
+                                .run(socket, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer))
+                                .await
+                        }
+                    }
+                }
+            });
+            for error in futures::future::join_all(all).await.into_iter().filter_map(Result::err) {
                 tracing::error!(%error, "a listening socket failed");
             }
+            // Each holds up the end of the drain.
+            drop((accepting, out, into));
             // Connections live on in their tasks until the drain is over.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let thread = std::thread::Builder::new().name(format!("data-{worker}"));
         threads.push(thread.spawn(move || runtime.block_on(serve))?);
     }
-    Ok(Running { outbound: addresses.0, inbound: addresses.1, threads, stop })
+    Ok(Running { outbound: addresses.0, inbound: addresses.1, captures_v6, threads, stop })
+}
+
+/// The sockets of each data thread.
+#[derive(Default)]
+struct Sockets(Vec<Vec<(Side, std::net::TcpListener)>>);
+
+impl Sockets {
+    fn add(&mut self, side: Side, bound: Bound) {
+        self.0.resize_with(self.0.len().max(bound.sockets.len()), Vec::new);
+        for (of_thread, socket) in self.0.iter_mut().zip(bound.sockets) {
+            of_thread.push((side, socket));
+        }
+    }
 }
 
 impl Running {

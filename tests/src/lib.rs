@@ -8,6 +8,7 @@ pub mod client;
 pub mod load;
 pub mod mesh;
 pub mod peers;
+pub mod pods;
 pub mod process;
 
 /// Waits until `check` gives a value, asking often; panics with `what` when `seconds` are over.

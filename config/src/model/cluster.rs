@@ -4,6 +4,9 @@ use super::{Endpoints, Fraction, SpiffeId};
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
+/// The name of the routes and of the cluster for connections that are carried to where they were meant to go. (Istio's.)
+pub const PASSTHROUGH: &str = "PassthroughCluster";
+
 /// A destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cluster {

@@ -5,14 +5,14 @@ use super::settings;
 use crate::index::World;
 use weir_config::{
     model::{
-        Action, Cluster, Discovery, Domain, Forward, HeaderMutations, LoadBalancing, Protocol, ResourceName, Route,
-        RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+        Action, Cluster, Discovery, Domain, Forward, HeaderMutations, LoadBalancing, PASSTHROUGH, Protocol,
+        ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
     },
     resources::OutboundMode,
 };
 
 /// What its cluster and its routes are called.
-const NAME: &str = "PassthroughCluster";
+const NAME: &str = PASSTHROUGH;
 
 /// The name of its routes; `None`: such connections are refused.
 pub(super) fn name(world: &World) -> Option<ResourceName> {

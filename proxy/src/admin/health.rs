@@ -3,7 +3,13 @@
 use super::server::{Ask, Page, Pages};
 use crate::{drain, identity::Identity, xds::Status};
 use http::StatusCode;
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 /// What being ready depends on. Listening comes first: who can ask has started.
 #[derive(Debug)]
@@ -14,6 +20,8 @@ pub struct Readiness {
     pub status: Arc<Status>,
     /// Going down?
     pub drain: drain::Signal,
+    /// Capturing? Where traffic is captured, this is proven once.
+    pub captures: Arc<AtomicBool>,
 }
 
 impl Readiness {
@@ -22,6 +30,7 @@ impl Readiness {
         let parts = [
             (self.identity.is_ready(SystemTime::now()), "no valid certificate"),
             (*self.status.configured().borrow(), "no configuration yet"),
+            (self.captures.load(Ordering::Relaxed), "traffic is not captured: weir-init has not run here"),
             (!self.drain.is_draining(), "draining"),
         ];
         parts.into_iter().filter(|(met, _)| !met).map(|(_, what)| what).collect()

@@ -3,6 +3,7 @@
 use super::Ended;
 use crate::{
     admin::{Admin, Command, Health, Logging, Readiness, Scrape, server::serve},
+    capture::probe,
     data, drain,
     identity::{Identity, Remote, Renewal, Store, Wish},
     options::Options,
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::TcpListener,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -85,7 +86,12 @@ impl Control {
         self.metrics.add_source(move |out| status.tell(out));
         serve_pages(pages.admin, admin);
         serve_pages(pages.metrics, Scrape(self.metrics.clone()));
-        serve_pages(pages.health, Health(self.readiness));
+        let readiness = self.readiness;
+        serve_pages(pages.health, Health(readiness.clone()));
+        if !readiness.captures.load(Ordering::Relaxed) {
+            let v6 = data.captures_v6;
+            tokio::spawn(async move { probe::prove(v6, &readiness.captures).await });
+        }
         let renewal = renewal(&self.options, self.id, &self.identity, &self.metrics);
         tokio::spawn(renewal.run());
         let client = xds::Client {

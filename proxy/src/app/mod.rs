@@ -21,8 +21,8 @@ use crate::{
 };
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicBool},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -30,6 +30,9 @@ use tokio::sync::{mpsc, watch};
 
 /// How long a TLS handshake between sidecars may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long `weir-init` may hold the port for captured traffic.
+const INIT_IS_BUSY: Duration = Duration::from_secs(5);
 
 /// What the process really listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +100,12 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
     let identity = Identity::new();
     let status = Arc::new(Status::default());
     let (trigger, watch) = drain::channel();
-    let readiness = Arc::new(Readiness { identity: identity.clone(), status: status.clone(), drain: trigger.signal() });
+    let readiness = Arc::new(Readiness {
+        identity: identity.clone(),
+        status: status.clone(),
+        drain: trigger.signal(),
+        captures: Arc::new(AtomicBool::new(options.capture.is_none())),
+    });
 
     let sockets = Sockets::bind(&options)?;
     let addresses = sockets.addresses()?;
@@ -114,7 +122,7 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
         metrics: metrics.clone(),
         log: log.clone(),
     };
-    let data = data::start(plane, &options.limits, sockets.outbound, sockets.inbound, watch)?;
+    let data = data::start(plane, &options.limits, sockets.outbound, sockets.inbound, sockets.capture, watch)?;
     let (commands, received) = mpsc::channel(8);
     let (tell_end, ended) = watch::channel(None);
     let control = control::Control {
@@ -192,6 +200,7 @@ impl Drop for Running {
 struct Sockets {
     outbound: Bound,
     inbound: Bound,
+    capture: Option<data::Capture>,
     pages: control::Sockets,
 }
 
@@ -201,6 +210,7 @@ impl Sockets {
         Ok(Self {
             outbound: shared("outbound", listen.outbound, options.workers)?,
             inbound: shared("inbound", listen.inbound, options.workers)?,
+            capture: options.capture.map(|port| capture(port, options)).transpose()?,
             pages: control::Sockets {
                 admin: bind("admin", listen.admin)?,
                 metrics: bind("metrics", listen.metrics)?,
@@ -217,6 +227,47 @@ impl Sockets {
             metrics: self.pages.metrics.local_addr()?,
             health: self.pages.health.local_addr()?,
         })
+    }
+}
+
+/// Sockets for captured traffic: the kernel turns connections to the loopback address of their family, and those from
+/// outside to the address that they came for. Where there is no IPv6, there is none to be captured.
+fn capture(port: u16, options: &Options) -> Result<data::Capture, StartError> {
+    let here = |ip: IpAddr| SocketAddr::new(ip, port);
+    let mut capture = data::Capture::default();
+    capture.outbound.push(patiently(here(Ipv4Addr::LOCALHOST.into()), options.workers)?);
+    let v6 = patiently(here(Ipv6Addr::LOCALHOST.into()), options.workers);
+    let inbound = options.listen.inbound;
+    match v6 {
+        Ok(bound) => {
+            capture.outbound.push(bound);
+            if inbound.is_ipv4() {
+                let address = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), inbound.port());
+                let bound = listen::bind_v6(inbound.port(), options.workers);
+                let bound = bound.map_err(|source| StartError::Bind { what: "inbound", address, source })?;
+                capture.inbound.push(bound);
+            }
+        }
+        Err(StartError::Bind { source, .. }) if source.kind() != io::ErrorKind::AddrInUse => {
+            tracing::info!(error = %source, "there is no IPv6 here: none is captured");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(capture)
+}
+
+/// `weir-init` takes the port for a moment, to prove its rules.
+fn patiently(address: SocketAddr, threads: usize) -> Result<Bound, StartError> {
+    let limit = Instant::now() + INIT_IS_BUSY;
+    loop {
+        match shared("captured traffic", address, threads) {
+            Err(StartError::Bind { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < limit =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
     }
 }
 

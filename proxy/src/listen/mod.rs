@@ -2,14 +2,18 @@
 //! directions (`outbound`, `inbound`).
 
 mod accept;
+mod captured;
 mod detect;
+mod hello;
 mod http;
 mod http1;
 mod inbound;
 mod io;
+mod original;
 mod outbound;
+mod prefixed;
 mod tcp;
 
-pub use accept::{Accepting, Bound, Places, bind};
+pub use accept::{Accepting, Bound, Places, bind, bind_v6};
 pub use inbound::Inbound;
 pub use outbound::Outbound;

@@ -54,6 +54,13 @@ impl Io {
         matches!(self.wire, Wire::Plain(_))
     }
 
+    /// Ends it with a reset, so that the peer sees a fault and no end.
+    pub fn reset(self) {
+        if let Wire::Plain(tcp) = &self.wire {
+            let _ = tcp.set_zero_linger();
+        }
+    }
+
     /// Returns when the peer has sent something, or the end. Holds no memory meanwhile. To be called when a read has found
     /// nothing: TLS may hold what came before.
     pub async fn readable(&self) -> io::Result<()> {

@@ -26,7 +26,7 @@ const PROXY: &[&[&str]] = &[
     &["identity", "tunnel"],
     &["tls"],
     &["telemetry", "logic"],
-    &["error", "drain", "disk", "alarm"],
+    &["error", "drain", "disk", "alarm", "capture"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[
