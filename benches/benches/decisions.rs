@@ -11,7 +11,7 @@ use std::{
 use weir_config::model::{Backoff, LoadBalancing, OutlierDetection, RetryBudget as BudgetConfig};
 use weir_proxy::{
     logic::{
-        EndpointHealth, Limit, Member, Outcome, Outlier, PeakEwma, Picker, RetryBudget, View, Weighted, backoff,
+        EndpointHealth, Limit, Member, Outcome, Outlier, Part, PeakEwma, Picker, RetryBudget, View, Weighted, backoff,
         grpc_timeout,
     },
     telemetry::{Direction, Metrics, Protocol, RequestRecord, RouteLabels, metrics, trace},
@@ -33,8 +33,8 @@ impl Fleet {
     }
 
     fn picker(&self, policy: &LoadBalancing) -> Picker {
-        let member = Member { priority: 0, locality: 0, locality_weight: 1, weight: 1, takes_requests: true };
-        Picker::new(policy, &vec![member; self.loads.len()], 50)
+        let member = Member { key: 0, priority: 0, locality: 0, locality_weight: 1, weight: 1, takes_requests: true };
+        Picker::new(policy, &vec![member; self.loads.len()], 50, Some(Part { sidecar: 1, busy: 4 }))
     }
 }
 
@@ -47,6 +47,12 @@ impl View for Fleet {
     }
     fn generation(&self) -> u64 {
         self.outlier.generation()
+    }
+    fn under_way(&self) -> u64 {
+        0
+    }
+    fn millis(&self) -> u64 {
+        0
     }
 }
 

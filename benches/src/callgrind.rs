@@ -33,26 +33,56 @@ pub struct Counts {
     pub allocations: f64,
 }
 
+/// How many requests are under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtOnce {
+    /// One after the other: every run does the same.
+    One,
+    /// As many as the shape of the load says.
+    Many,
+}
+
 /// Counts each load on a pair of Weir's sidecars under callgrind; `None` without valgrind.
 pub async fn count(binaries: &weir::Binaries) -> Result<Option<BTreeMap<Scenario, Counts>>, Failure> {
+    count_of(binaries, Kind::Weir, &LOADS, AtOnce::One, REQUESTS).await
+}
+
+/// Counts loads on a pair of this kind, after `warm` requests that are not counted.
+pub async fn count_of(
+    binaries: &weir::Binaries,
+    kind: Kind,
+    loads: &[Scenario],
+    at_once: AtOnce,
+    warm: u64,
+) -> Result<Option<BTreeMap<Scenario, Counts>>, Failure> {
     let (Some(valgrind), Some(vgdb)) = (peers::find("valgrind"), peers::find("vgdb")) else { return Ok(None) };
     let folder = tempfile::tempdir()?;
     let application = Application::start()?;
     let binaries = weir::Binaries { wrapper: wrapper(&valgrind, folder.path()), ..binaries.clone() };
-    let pair = weir::start(&binaries, application.address, Kind::Weir).await?;
+    let pair = weir::start(&binaries, application.address, kind).await?;
+    let requests = if at_once == AtOnce::One { REQUESTS } else { warm };
     let mut counted = BTreeMap::new();
-    for scenario in LOADS {
-        let mut clients = Clients::one(scenario, scenario.target(&pair)).await?;
-        right(clients.exactly(REQUESTS).await?.failed)?;
+    for scenario in loads.iter().copied() {
+        let target = scenario.target(&pair);
+        let mut clients = match at_once {
+            AtOnce::One => Clients::one(scenario, target).await?,
+            AtOnce::Many => Clients::connect(scenario, target).await?,
+        };
+        right(clients.exactly(warm).await?.failed)?;
         command(&vgdb, &pair, "zero")?;
-        right(clients.exactly(REQUESTS).await?.failed)?;
+        right(clients.exactly(requests).await?.failed)?;
         command(&vgdb, &pair, "dump")?;
         let mut sum = Counts::default();
         for (_, process) in &pair.proxies {
-            let counts = newest(folder.path(), process.id())?;
-            sum.instructions += counts.instructions / REQUESTS as f64;
-            sum.cryptography += counts.cryptography / REQUESTS as f64;
-            sum.allocations += counts.allocations / REQUESTS as f64;
+            let dump = newest(folder.path(), process.id())?;
+            if let Some(kept) = std::env::var_os("WEIR_BENCH_DUMPS") {
+                let file = format!("{kind:?}-{}-{}.callgrind", scenario.name(), process.id());
+                fs::copy(&dump, Path::new(&kept).join(file))?;
+            }
+            let counts = parse(&fs::read_to_string(&dump)?);
+            sum.instructions += counts.instructions / requests as f64;
+            sum.cryptography += counts.cryptography / requests as f64;
+            sum.allocations += counts.allocations / requests as f64;
         }
         counted.insert(scenario, sum);
     }
@@ -84,14 +114,14 @@ fn command(vgdb: &Path, pair: &Contestant, what: &str) -> Result<(), Failure> {
 }
 
 /// Dumps are numbered: `<pid>.1`, `<pid>.2` and so on.
-fn newest(folder: &Path, process: u32) -> Result<Counts, Failure> {
+fn newest(folder: &Path, process: u32) -> Result<PathBuf, Failure> {
     let number = |path: &PathBuf| -> Option<u32> {
         let name = path.file_name()?.to_str()?;
         name.strip_prefix(&format!("{process}."))?.parse().ok()
     };
     let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let file = files.filter_map(|path| Some((number(&path)?, path))).max().ok_or("valgrind wrote nothing")?;
-    Ok(parse(&fs::read_to_string(file.1)?))
+    Ok(file.1)
 }
 
 /// The format is in valgrind's manual, "Callgrind Format Specification".

@@ -7,9 +7,8 @@ use crate::{
     callgrind::{self, Counts},
     contestant::Failure,
     peers::weir,
-    scenario::Scenario,
+    sizes::{self, Size},
 };
-use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
@@ -29,17 +28,23 @@ pub struct Gate {
     /// Where the baseline is [default: benches/baseline.json of the checkout].
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Compare meshes that are large in these ways [default: all] with small ones instead.
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 0..)]
+    sizes: Option<Vec<Size>>,
 }
 
 /// Counts, and compares or stores.
 pub fn run(gate: &Gate) -> Result<(), Failure> {
     let binaries = weir::Binaries::find()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(sizes) = &gate.sizes {
+        return runtime.block_on(sizes::run(&binaries, sizes));
+    }
     let counted = runtime.block_on(callgrind::count(&binaries))?.ok_or("valgrind is not installed: run tests/setup")?;
     let file = gate.baseline.clone().unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json").into());
     let compiler = compiler();
     if gate.store {
-        let loads: BTreeMap<_, _> = counted.iter().map(|(load, counts)| (name(*load), value(counts))).collect();
+        let loads: BTreeMap<_, _> = counted.iter().map(|(load, counts)| (load.name(), value(counts))).collect();
         let text = serde_json::to_string_pretty(&json!({"compiler": compiler, "perRequest": loads}))?;
         std::fs::write(&file, text + "\n")?;
         println!("stored in {}", file.display());
@@ -53,10 +58,10 @@ pub fn run(gate: &Gate) -> Result<(), Failure> {
     }
     let mut worse = Vec::new();
     for (load, counts) in &counted {
-        let before = &baseline["perRequest"][name(*load)];
+        let before = &baseline["perRequest"][load.name()];
         for (what, now, few) in [("instructions", counts.instructions, 0.0), ("allocations", counts.allocations, FEW)] {
             let Some(before) = before[what].as_f64() else { return Err("the baseline misses a figure".into()) };
-            let (line, is_worse) = compare(&format!("{}: {what}", name(*load)), before, now, tolerance, few);
+            let (line, is_worse) = compare(&format!("{}: {what}", load.name()), before, now, tolerance, few);
             println!("{line}");
             worse.extend(is_worse.then_some(line));
         }
@@ -83,10 +88,6 @@ fn compare(what: &str, before: f64, now: f64, tolerance: f64, few: f64) -> (Stri
         _ => "passes".into(),
     };
     (format!("{what} per request {now:.1}, were {before:.1} ({change:+.1} %): {verdict}"), worse)
-}
-
-fn name(load: Scenario) -> String {
-    load.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn value(counts: &Counts) -> Value {

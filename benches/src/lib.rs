@@ -21,5 +21,6 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod scenario;
+pub mod sizes;
 pub mod usage;
 pub mod variants;

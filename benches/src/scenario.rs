@@ -60,6 +60,11 @@ pub const MESSAGES: usize = 100;
 pub const MESSAGE: usize = 105;
 
 impl Scenario {
+    /// As it is asked for.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     /// What runs when nothing is chosen.
     pub const USUAL: [Self; 9] = [
         Self::Http1,

@@ -2,7 +2,7 @@
 
 use crate::{
     body::ReplayMemory,
-    drain,
+    drain::{self, Door},
     listen::{self, Bound, Inbound, Outbound, Places},
     record::Recorder,
     stack,
@@ -11,7 +11,8 @@ use crate::{
     tls,
     tunnel::Tunnel,
 };
-use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle};
+use tokio::sync::watch;
 
 /// What the data threads are given.
 pub struct Plane {
@@ -34,35 +35,26 @@ pub struct Limits {
     pub replay_per_request: usize,
     /// Bytes that all of them keep together.
     pub replay_in_all: usize,
-    /// How long connections are still accepted when the drain has begun, until everybody knows.
-    pub accept_while_draining: Duration,
 }
 
 impl Default for Limits {
-    /// 16,384 connections each way, 64 KiB a request, 16 MiB in all, one second.
+    /// 16,384 connections each way, 64 KiB a request, 16 MiB in all.
     fn default() -> Self {
-        Self {
-            connections: 16_384,
-            replay_per_request: 64 * 1024,
-            replay_in_all: 16 * 1024 * 1024,
-            accept_while_draining: Duration::from_secs(1),
-        }
+        Self { connections: 16_384, replay_per_request: 64 * 1024, replay_in_all: 16 * 1024 * 1024 }
     }
 }
 
-/// Data threads at work. They end when the drain is over and this is dropped or [`Running::stop`]ped.
-pub struct Running {
-    /// Where the application's requests are taken.
-    pub outbound: SocketAddr,
-    /// Where other sidecars' requests are taken.
-    pub inbound: SocketAddr,
-    /// Whether IPv6 is captured, where anything is.
-    pub captures_v6: bool,
-    threads: Vec<JoinHandle<()>>,
-    stop: tokio::sync::watch::Sender<bool>,
+/// How long each direction lives.
+pub struct Lives {
+    /// The application's calls.
+    pub outbound: drain::Watch,
+    /// Calls of other sidecars.
+    pub inbound: drain::Watch,
+    /// Whether connections are accepted.
+    pub door: watch::Receiver<Door>,
 }
 
-/// Sockets for captured traffic, besides those that there are in any case; as many of each as data threads.
+/// Sockets for captured traffic, besides those that there are in any case.
 #[derive(Debug, Default)]
 pub struct Capture {
     /// Where the application's connections arrive: on loopback, for each address family.
@@ -71,116 +63,106 @@ pub struct Capture {
     pub inbound: Vec<Bound>,
 }
 
-/// What comes in on a socket.
-#[derive(Debug, Clone, Copy)]
-enum Side {
-    Outbound,
-    Captured,
-    Inbound,
+/// Data threads at work. They end when they are [`Running::stop`]ped.
+pub struct Running {
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
 }
 
-/// Starts a data thread for each socket of `outbound` and `inbound`, which have as many. `capture`: traffic is captured.
+/// Starts `threads` data threads, among which the sockets are shared out. `capture`: traffic is captured.
 ///
 /// # Errors
 /// No thread or runtime could be made.
 pub fn start(
     plane: Plane,
     limits: &Limits,
+    threads: usize,
     outbound: Bound,
     inbound: Bound,
     capture: Option<Capture>,
-    drain: drain::Watch,
+    lives: Lives,
 ) -> io::Result<Running> {
-    let addresses = (outbound.address, inbound.address);
     let captures = capture.is_some();
-    let captures_v6 = capture.as_ref().is_some_and(|c| c.outbound.iter().any(|bound| bound.address.is_ipv6()));
-    let mut sockets = Sockets::default();
-    sockets.add(Side::Outbound, outbound);
-    sockets.add(Side::Inbound, inbound);
-    let Capture { outbound: captured, inbound: more } = capture.unwrap_or_default();
-    captured.into_iter().for_each(|bound| sockets.add(Side::Captured, bound));
-    more.into_iter().for_each(|bound| sockets.add(Side::Inbound, bound));
     let recorder = Recorder::new(plane.metrics.clone(), plane.log.clone());
     let memory = Arc::new(ReplayMemory::new(limits.replay_per_request, limits.replay_in_all));
-    let tunnel = |direction| Tunnel { drain: drain.clone(), metrics: plane.metrics.clone(), direction };
-    let parts =
-        |direction| stack::Parts { memory: memory.clone(), metrics: plane.metrics.clone(), tunnel: tunnel(direction) };
-    let stack = stack::Outbound::new(&parts(Direction::Outbound), plane.state.clone());
-    let tunnel_out = tunnel(Direction::Outbound);
-    let out = Outbound::new(plane.state.clone(), stack, recorder.clone(), tunnel_out, drain.clone());
-    let tunnel_in = tunnel(Direction::Inbound);
-    let in_parts = parts(Direction::Inbound);
-    let into = Inbound::new(
-        plane.state,
-        plane.server,
-        in_parts,
-        recorder,
-        plane.metrics.clone(),
-        tunnel_in,
-        drain.clone(),
-        captures,
-    );
+    let tunnel =
+        |direction, drain: &drain::Watch| Tunnel { drain: drain.clone(), metrics: plane.metrics.clone(), direction };
+    let (tunnel_out, tunnel_in) =
+        (tunnel(Direction::Outbound, &lives.outbound), tunnel(Direction::Inbound, &lives.inbound));
+    let parts = |tunnel: &Tunnel| stack::Parts {
+        memory: memory.clone(),
+        metrics: plane.metrics.clone(),
+        tunnel: tunnel.clone(),
+    };
+    let stack = stack::Outbound::new(&parts(&tunnel_out), plane.state.clone());
+    let out = Outbound::new(plane.state.clone(), stack, recorder.clone(), tunnel_out, lives.outbound.clone());
+    let in_parts = parts(&tunnel_in);
+    let metrics = plane.metrics.clone();
+    let life = lives.inbound.clone();
+    let into = Inbound::new(plane.state, plane.server, in_parts, recorder, metrics.clone(), tunnel_in, life, captures);
     let (out_places, in_places) = (Places::new(limits.connections), Places::new(limits.connections));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut threads = vec![];
-    for (worker, sockets) in sockets.0.into_iter().enumerate() {
+    let (stop, stopped) = watch::channel(false);
+    let accepting = |stop: &drain::Watch| listen::Accepting {
+        metrics: metrics.clone(),
+        door: lives.door.clone(),
+        stop: stop.clone(),
+    };
+    let mut running = vec![];
+    for (worker, mine) in shares(threads, outbound, inbound, capture.unwrap_or_default())?.into_iter().enumerate() {
         let (out, into) = (out.clone(), into.clone());
-        let accepting = listen::Accepting {
-            metrics: plane.metrics.clone(),
-            stop: drain.clone(),
-            linger: limits.accept_while_draining,
-        };
+        let (accept_out, accept_in) = (accepting(&lives.outbound), accepting(&lives.inbound));
         let (out_places, in_places, mut stopped) = (out_places.clone(), in_places.clone(), stopped.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = async move {
-            let all = sockets.into_iter().map(|(side, socket)| {
-                let (accepting, out, into) = (accepting.clone(), out.clone(), into.clone());
-                let (out_places, in_places) = (out_places.clone(), in_places.clone());
-                async move {
-                    match side {
-                        Side::Outbound => {
-                            accepting
-                                .run(socket, out_places, move |tcp, peer| out.clone().connection(worker, tcp, peer))
-                                .await
-                        }
-                        Side::Captured => {
-                            accepting
-                                .run(socket, out_places, move |tcp, peer| out.clone().captured(worker, tcp, peer))
-                                .await
-                        }
-                        Side::Inbound => {
-                            accepting
-                                .run(socket, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer))
-                                .await
-                        }
-                    }
+            // Each of these lets go of the drain when it has ended: who keeps a watch holds the drain up.
+            let outgoing = {
+                let out = out.clone();
+                accept_out
+                    .clone()
+                    .run(mine.outbound, out_places.clone(), move |tcp, peer| out.clone().connection(worker, tcp, peer))
+            };
+            let captured =
+                accept_out.run(mine.captured, out_places, move |tcp, peer| out.clone().captured(worker, tcp, peer));
+            let incoming =
+                accept_in.run(mine.inbound, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer));
+            let all = async {
+                let (outgoing, captured, incoming) = tokio::join!(outgoing, captured, incoming);
+                for error in [outgoing.err(), captured.err(), incoming.err()].into_iter().flatten() {
+                    tracing::error!(%error, "a listening socket failed");
                 }
-            });
-            for error in futures::future::join_all(all).await.into_iter().filter_map(Result::err) {
-                tracing::error!(%error, "a listening socket failed");
+                // Connections live on in their tasks until the drain is over.
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = all => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
             }
-            // Each holds up the end of the drain.
-            drop((accepting, out, into));
-            // Connections live on in their tasks until the drain is over.
-            let _ = stopped.wait_for(|stop| *stop).await;
         };
         let thread = std::thread::Builder::new().name(format!("data-{worker}"));
-        threads.push(thread.spawn(move || runtime.block_on(serve))?);
+        running.push(thread.spawn(move || runtime.block_on(serve))?);
     }
-    Ok(Running { outbound: addresses.0, inbound: addresses.1, captures_v6, threads, stop })
+    Ok(Running { threads: running, stop })
 }
 
-/// The sockets of each data thread.
+/// The sockets of one data thread.
 #[derive(Default)]
-struct Sockets(Vec<Vec<(Side, std::net::TcpListener)>>);
+struct Share {
+    outbound: Vec<TcpListener>,
+    captured: Vec<TcpListener>,
+    inbound: Vec<TcpListener>,
+}
 
-impl Sockets {
-    fn add(&mut self, side: Side, bound: Bound) {
-        self.0.resize_with(self.0.len().max(bound.sockets.len()), Vec::new);
-        for (of_thread, socket) in self.0.iter_mut().zip(bound.sockets) {
-            of_thread.push((side, socket));
-        }
-    }
+fn shares(threads: usize, outbound: Bound, inbound: Bound, capture: Capture) -> io::Result<Vec<Share>> {
+    let mut shares: Vec<Share> = std::iter::repeat_with(Share::default).take(threads.max(1)).collect();
+    let mut add = |bound: Bound, to: fn(&mut Share) -> &mut Vec<TcpListener>| {
+        let parts = bound.share(threads)?;
+        shares.iter_mut().zip(parts).for_each(|(share, part)| to(share).extend(part));
+        Ok::<_, io::Error>(())
+    };
+    add(outbound, |share| &mut share.outbound)?;
+    capture.outbound.into_iter().try_for_each(|bound| add(bound, |share| &mut share.captured))?;
+    [inbound].into_iter().chain(capture.inbound).try_for_each(|bound| add(bound, |share| &mut share.inbound))?;
+    Ok(shares)
 }
 
 impl Running {

@@ -4,7 +4,7 @@
 //!
 //! From the application, outbound:
 //! 1. [`listen`] `accept`: a data thread accepts the connection and keeps it; `detect` tells HTTP/1 from HTTP/2.
-//! 2. [`listen`] `http`: hyper parses; [`request`] checks the request once against HTTP's rules and takes away what
+//! 2. [`listen`] `http`: HTTP/1 is read by [`http1`], HTTP/2 by hyper; [`request`] checks the request once against HTTP's rules and takes away what
 //!    belongs to one hop. [`record`] begins to note what becomes of it.
 //! 3. [`stack`] `outbound`: the order of the stages. From here on each step is a room in [`policy`]:
 //! 4. `observe` sees everything and turns failures into responses that say why ([`reply`], [`error`]).
@@ -36,7 +36,10 @@ pub mod data;
 pub mod disk;
 pub mod drain;
 pub mod error;
+pub mod handover;
+pub mod http1;
 pub mod identity;
+pub mod io;
 pub mod listen;
 pub mod logic;
 pub mod options;
@@ -47,6 +50,7 @@ pub mod request;
 pub mod stack;
 pub mod stage;
 pub mod state;
+pub mod takeover;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;

@@ -11,6 +11,7 @@ use tokio::{
 use weir_proxy::{
     admin::{Command, Logging},
     app::{self, Ended, Running},
+    handover,
     options::{Args, Options},
 };
 
@@ -42,9 +43,25 @@ fn run(options: Options, logging: Logging) -> Result<Ended, app::StartError> {
     runtime.block_on(async {
         // Before anything is started: a signal that comes meanwhile must not kill us unfinished.
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut running = app::start(options, logging)?;
+        let mut before = match &options.upgrade.from {
+            Some(path) => handover::ask(path).await?,
+            None => None,
+        };
+        match (&options.upgrade.from, &before) {
+            (_, Some(before)) => tracing::info!(sockets = before.count(), "sockets of the process before"),
+            (Some(path), None) => tracing::info!(path = %path.display(), "nobody is there to take over from"),
+            (None, None) => {}
+        }
+        let mut running = app::start(options, logging, before.as_mut())?;
         if with_parent {
             watch_parent(running.commands())?;
+        }
+        if let Some(before) = before {
+            tokio::select! {
+                taken = running.take_over(before) => taken?,
+                _ = terminate.recv() => return Ok(Ended::Cut),
+                _ = interrupt.recv() => return Ok(Ended::Cut),
+            }
         }
         let mut signals = 0;
         loop {

@@ -88,6 +88,24 @@ pub struct Args {
     /// How long requests under way may take to finish after SIGTERM [default: 30].
     #[arg(long, env = "WEIR_DRAIN_SECONDS", value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
+    /// How long connections are still accepted after SIGTERM, until every caller knows that this instance ends [default: 1].
+    #[arg(long, env = "WEIR_DRAIN_DELAY_SECONDS", value_name = "SECONDS")]
+    pub drain_delay_seconds: Option<u64>,
+    /// Take `POST /quitquitquit` on the admin address: whoever runs on this machine may end this process then.
+    #[arg(long, env = "WEIR_ALLOW_QUIT")]
+    pub allow_quit: bool,
+    /// Take the listening sockets over from the process that listens at this Unix socket; start as ever if none does.
+    #[arg(long, env = "WEIR_UPGRADE_FROM", value_name = "SOCKET")]
+    pub upgrade_from: Option<PathBuf>,
+    /// Where a new process may take over from this one [default: upgrade.sock in the state directory, if there is one].
+    #[arg(long, env = "WEIR_UPGRADE_SOCKET", value_name = "SOCKET")]
+    pub upgrade_socket: Option<PathBuf>,
+    /// How long a process that takes over may need to get ready; then the old one goes on [default: 60].
+    #[arg(long, env = "WEIR_UPGRADE_READY_SECONDS", value_name = "SECONDS")]
+    pub upgrade_ready_seconds: Option<u64>,
+    /// How long connections may live on in a process that was taken over from [default: 86400].
+    #[arg(long, env = "WEIR_UPGRADE_DRAIN_SECONDS", value_name = "SECONDS")]
+    pub upgrade_drain_seconds: Option<u64>,
     /// A service that was not called for so long is forgotten [default: 600].
     #[arg(long, env = "WEIR_IDLE_SECONDS", value_name = "SECONDS")]
     pub idle_seconds: Option<u64>,
@@ -137,6 +155,12 @@ pub struct Options {
     pub workers: usize,
     /// How long a drain may take.
     pub drain: Duration,
+    /// How long connections are still accepted then.
+    pub drain_delay: Duration,
+    /// Whether `/quitquitquit` is answered.
+    pub allow_quit: bool,
+    /// How one process takes over from another.
+    pub upgrade: Upgrade,
     /// After which a service is forgotten.
     pub idle: Duration,
     /// What is logged.
@@ -149,6 +173,19 @@ pub struct Options {
     pub limits: data::Limits,
     /// Whether to end when standard input ends.
     pub exit_with_parent: bool,
+}
+
+/// How one process takes over from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Where the process before listens.
+    pub from: Option<PathBuf>,
+    /// Where this one listens for the next.
+    pub socket: Option<PathBuf>,
+    /// How long a new process may need to get ready.
+    pub ready: Duration,
+    /// How long connections may live on in the old one.
+    pub drain: Duration,
 }
 
 /// Who a sidecar stands beside.
@@ -236,6 +273,16 @@ impl Args {
             (None, Some(path)) => Some(Token::File(path)),
         };
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let state_directory = self.state_directory.or(beside(file.state_directory));
+        let upgrade = Upgrade {
+            from: self.upgrade_from,
+            socket: self
+                .upgrade_socket
+                .or(beside(file.upgrade.socket))
+                .or_else(|| state_directory.as_ref().map(|folder| folder.join("upgrade.sock"))),
+            ready: Duration::from_secs(self.upgrade_ready_seconds.or(file.upgrade.ready_seconds).unwrap_or(60).max(1)),
+            drain: Duration::from_secs(self.upgrade_drain_seconds.or(file.upgrade.drain_seconds).unwrap_or(86_400)),
+        };
         Ok(Options {
             node,
             control_plane,
@@ -245,7 +292,7 @@ impl Args {
             },
             token,
             certificate_life: self.certificate_seconds.or(file.identity.certificate_seconds).map(Duration::from_secs),
-            state_directory: self.state_directory.or(beside(file.state_directory)),
+            state_directory,
             listen: Listen {
                 outbound: loopback("outbound", self.outbound.or(file.listen.outbound).unwrap_or(local(15080)))?,
                 inbound: self.inbound.or(file.listen.inbound).unwrap_or(everywhere(15006)),
@@ -256,6 +303,9 @@ impl Args {
             capture: self.capture.or(file.listen.capture).filter(|port| *port != 0),
             workers: self.workers.or(file.workers).unwrap_or(processors.min(2)).clamp(1, 64),
             drain: Duration::from_secs(self.drain_seconds.or(file.drain_seconds).unwrap_or(30)),
+            drain_delay: Duration::from_secs(self.drain_delay_seconds.or(file.drain_delay_seconds).unwrap_or(1)),
+            allow_quit: self.allow_quit || file.allow_quit,
+            upgrade,
             idle: Duration::from_secs(self.idle_seconds.or(file.idle_seconds).unwrap_or(600).max(1)),
             log: self.log.or(file.log).unwrap_or("info".into()),
             log_format: self.log_format.map(Into::into).or(file.log_format).unwrap_or_default(),
@@ -339,37 +389,4 @@ fn everywhere(port: u16) -> SocketAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(args: &[&str]) -> Args {
-        Args::try_parse_from([&["weir-proxy"], args].concat()).unwrap()
-    }
-
-    const LEAST: [&str; 4] = ["--workload", "web-1", "--control-plane", "127.0.0.1:15012"];
-
-    #[test]
-    fn flags_win_over_the_file_and_defaults_fill_the_rest() {
-        let file = bootstrap::Proxy::parse(
-            "node: {workload: other, namespace: demo, serviceAccount: web}\nlisten: {outbound: '127.0.0.1:0'}\n\
-             controlPlane: {rootsFile: roots.pem}\nidentity: {token: t}\n",
-        )
-        .unwrap();
-        let options = args(&LEAST).merge(file, Some(Path::new("/run/weir"))).unwrap();
-        assert_eq!(options.node.id(), "demo/web-1");
-        assert_eq!(options.id().unwrap().as_str(), "spiffe://weir.local/ns/demo/sa/web");
-        assert_eq!(options.listen.outbound.port(), 0);
-        assert_eq!(options.listen.inbound, "0.0.0.0:15006".parse().unwrap());
-        assert!(matches!(options.control_plane.roots, Some(Roots::File(p)) if p == Path::new("/run/weir/roots.pem")));
-        assert!(matches!(options.token, Some(Token::Text(_))));
-    }
-
-    #[test]
-    fn what_is_missing_or_wrong_is_named() {
-        let merge = |a: &[&str]| args(a).merge(bootstrap::Proxy::default(), None).unwrap_err().to_string();
-        assert!(merge(&LEAST[2..]).contains("WEIR_WORKLOAD"));
-        assert!(merge(&LEAST[..2]).contains("--control-plane"));
-        assert!(merge(&[&LEAST[..], &["--admin", "0.0.0.0:15000"]].concat()).contains("loopback"));
-        assert!(merge(&[&LEAST[2..], &["--workload", "a/b"]].concat()).contains("a/b"));
-    }
-}
+mod tests;

@@ -1,13 +1,15 @@
 """A gRPC server and client (grpcio, no generated code): all four kinds of call, deadlines, binary metadata, large
-messages, status and trailers. `server PORT`, or `client HOST:PORT` (a sidecar's outbound address)."""
+messages, status and trailers. `server PORT`, or `client HOST:PORT` (a sidecar's outbound address), or `hold HOST:PORT
+COUNT [AUTHORITY]`: keeps so many streams talking, and makes calls beside them, until its standard input ends."""
 
 import concurrent.futures
 import sys
+import threading
 import time
 
 import grpc
 
-AUTHORITY = "server:8080"
+AUTHORITY = sys.argv[4] if len(sys.argv) > 4 else "server:8080"
 LARGE = b"x" * (3 << 20)
 
 
@@ -110,8 +112,63 @@ def call(address):
     print("all calls passed")
 
 
+def hold(address, count):
+    over, failures, talked, calls = threading.Event(), [], [0] * count, [0]
+
+    def guarded(work, *arguments):
+        try:
+            work(*arguments)
+        except Exception as error:  # all of them are failures of the mesh
+            failures.append(f"{work.__name__}{arguments[1:]}: {error}")
+
+    def stream(channel, n):
+        heard = threading.Semaphore(1)
+
+        def questions():
+            number = 0
+            while not over.is_set():
+                heard.acquire()
+                yield f"{n} {number}".encode()
+                number += 1
+                time.sleep(0.1)
+
+        for number, answer in enumerate(channel.stream_stream("/test.Echo/Both")(questions())):
+            assert answer == f"{n} {number}".encode(), (n, number, answer)
+            talked[n] = number + 1
+            heard.release()
+
+    def unary(channel):
+        call = channel.unary_unary("/test.Echo/Unary")
+        while not over.is_set():
+            assert call(b"hello", timeout=20) == b"hello"
+            calls[0] += 1
+            time.sleep(0.02)
+
+    options = [("grpc.default_authority", AUTHORITY), ("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        work = [threading.Thread(target=guarded, args=(stream, channel, n)) for n in range(count)]
+        work.append(threading.Thread(target=guarded, args=(unary, channel)))
+        for thread in work:
+            thread.start()
+        while not failures and not all(talked):
+            time.sleep(0.01)
+        print("all streams talk", flush=True)
+        sys.stdin.read()
+        before = list(talked)
+        time.sleep(1)
+        silent = [n for n in range(count) if talked[n] == before[n]]
+        over.set()
+        for thread in work:
+            thread.join(30)
+    assert not failures, failures
+    assert not silent, f"streams that say nothing any more: {silent}"
+    print(f"all streams lived: {sum(talked)} messages, {calls[0]} calls")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "server":
         serve(int(sys.argv[2]))
+    elif sys.argv[1] == "hold":
+        hold(sys.argv[2], int(sys.argv[3]))
     else:
         call(sys.argv[2])

@@ -1,7 +1,7 @@
 //! An application of the tests: it answers what it is asked to, and counts.
 //!
-//! `/status/<n>` that status · `/slow/<ms>` after so long · `/bytes/<n>` a body of so many bytes · anything else echoes
-//! method, path, headers and body. It speaks HTTP/1.1 and HTTP/2 (prior knowledge) on one port.
+//! `/status/<n>` that status · `/slow/<ms>` after so long · `/bytes/<n>` a body of so many bytes · `/upgrade/0` becomes a
+//! stream that echoes · anything else echoes method, path, headers and body. It speaks HTTP/1.1 and HTTP/2 (prior knowledge) on one port.
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -114,6 +114,7 @@ async fn answer(name: &str, counts: &Counts, request: Request<Incoming>) -> Resp
         }
         "bytes" => streamed(number),
         "count" => count(request).await,
+        "upgrade" => upgrade(request),
         _ => echo(request).await,
     };
     response.headers_mut().insert("x-served-by", name.parse().expect("a header value"));
@@ -140,6 +141,23 @@ fn streamed(n: u64) -> Response<Body> {
     });
     let mut response = Response::new(BodyExt::boxed(StreamBody::new(pieces)));
     response.headers_mut().insert("content-length", n.into());
+    response
+}
+
+/// Changes to what the client asked for, and echoes from then on.
+fn upgrade(mut request: Request<Incoming>) -> Response<Body> {
+    let protocol = request.headers().get("upgrade").cloned().unwrap_or_else(|| "none".parse().expect("a value"));
+    tokio::spawn(async move {
+        if let Ok(upgraded) = hyper::upgrade::on(&mut request).await {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut write).await;
+        }
+    });
+    let mut response = status(101);
+    *response.body_mut() = full("").into_body();
+    response.headers_mut().insert("connection", "upgrade".parse().expect("a value"));
+    response.headers_mut().insert("upgrade", protocol);
     response
 }
 

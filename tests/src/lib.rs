@@ -5,11 +5,15 @@
 pub mod anyone;
 pub mod application;
 pub mod client;
+pub mod frames;
 pub mod load;
 pub mod mesh;
+pub mod message;
 pub mod peers;
 pub mod pods;
 pub mod process;
+pub mod raw;
+pub mod upstream;
 
 /// Waits until `check` gives a value, asking often; panics with `what` when `seconds` are over.
 pub async fn eventually<T, F>(what: &str, seconds: u64, mut check: impl FnMut() -> F) -> T

@@ -21,6 +21,8 @@ pub struct Report {
     pub bad: BTreeMap<String, u64>,
     /// The slowest.
     pub slowest: Duration,
+    /// When the first bad ones were begun (at most 1,000).
+    pub begun: Vec<Instant>,
 }
 
 impl Report {
@@ -46,6 +48,11 @@ pub struct Load {
 impl Load {
     /// `GET`s `path` of `host` through `address`, `per_second` times a second, over kept connections.
     pub fn start(address: SocketAddr, host: &str, path: &str, per_second: u32) -> Self {
+        Self::of(Method::GET, address, host, path, per_second)
+    }
+
+    /// The same with another method.
+    pub fn of(method: Method, address: SocketAddr, host: &str, path: &str, per_second: u32) -> Self {
         let (stop, report) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Report::default())));
         let (host, path): (Arc<str>, Arc<str>) = (host.into(), path.into());
         let idle: Arc<Mutex<Vec<Connection>>> = Arc::default();
@@ -56,16 +63,23 @@ impl Load {
             while !stopping.load(Ordering::Relaxed) {
                 due.tick().await;
                 let (idle, told) = (idle.clone(), told.clone());
-                let (host, path) = (host.clone(), path.clone());
+                let (method, host, path) = (method.clone(), host.clone(), path.clone());
                 running.spawn(async move {
                     let begun = Instant::now();
-                    let outcome = once(address, &host, &path, &idle).await;
+                    let outcome = once(address, request(method, &host, &path, ""), &idle).await;
                     let mut report = told.lock().expect("a report");
                     report.slowest = report.slowest.max(begun.elapsed());
-                    match outcome {
-                        Ok(None) => report.good += 1,
-                        Ok(Some(bad)) => *report.bad.entry(bad).or_default() += 1,
-                        Err(error) => *report.bad.entry(error.to_string()).or_default() += 1,
+                    let bad = match outcome {
+                        Ok(None) => {
+                            report.good += 1;
+                            return;
+                        }
+                        Ok(Some(bad)) => bad,
+                        Err(error) => error.to_string(),
+                    };
+                    *report.bad.entry(bad).or_default() += 1;
+                    if report.begun.len() < 1000 {
+                        report.begun.push(begun);
                     }
                 });
                 while running.try_join_next().is_some() {}
@@ -90,8 +104,7 @@ impl Load {
 
 async fn once(
     address: SocketAddr,
-    host: &str,
-    path: &str,
+    request: http::Request<http_body_util::Full<bytes::Bytes>>,
     idle: &Mutex<Vec<Connection>>,
 ) -> Result<Option<String>, Failure> {
     let kept = idle.lock().expect("a pool").pop().filter(Connection::is_usable);
@@ -99,7 +112,7 @@ async fn once(
         Some(connection) => connection,
         None => Connection::http1(address).await?,
     };
-    let sent = connection.send(request(Method::GET, host, path, ""));
+    let sent = connection.send(request);
     let answer = tokio::time::timeout(Duration::from_secs(20), sent).await??;
     let closes = answer.headers().get("connection").is_some_and(|v| v == "close");
     if !closes {

@@ -142,7 +142,15 @@ impl Mesh {
 
     /// The same, with further arguments.
     pub async fn sidecar_with(&self, workload: &str, account: &str, inbound: u16, extra: &[&str]) -> Sidecar {
-        let mut sidecar = Sidecar {
+        let mut sidecar = self.sidecar_stopped(workload, account, inbound, extra);
+        let token = self.token(account).await;
+        sidecar.start(self, &token).await;
+        sidecar
+    }
+
+    /// The same, not yet started.
+    pub fn sidecar_stopped(&self, workload: &str, account: &str, inbound: u16, extra: &[&str]) -> Sidecar {
+        Sidecar {
             workload: workload.into(),
             outbound: local(free_port()),
             inbound: local(inbound),
@@ -152,10 +160,7 @@ impl Mesh {
             process: None,
             account: account.into(),
             extra: extra.iter().map(|e| (*e).into()).collect(),
-        };
-        let token = self.token(account).await;
-        sidecar.start(self, &token).await;
-        sidecar
+        }
     }
 }
 
@@ -168,12 +173,53 @@ impl Sidecar {
 
     /// Starts it without waiting.
     pub async fn spawn(&mut self, mesh: &Mesh, token: &str) {
+        let mut command = self.command(mesh, mesh.xds, &self.state(mesh), token).await;
+        self.process = Some(Process::start(&self.workload, mesh.folder.path(), &mut command));
+    }
+
+    /// Starts a new process that takes over from this one, and does not wait. Its log has another name.
+    pub async fn successor(&self, mesh: &Mesh) -> Process {
+        let token = mesh.token(&self.account).await;
+        let command = self.command(mesh, mesh.xds, &self.state(mesh), &token).await;
+        self.take_over(mesh, command)
+    }
+
+    /// The same, but it knows no control plane and nothing has been kept for it: it does not get ready, and gives up
+    /// after `seconds`.
+    pub async fn lost_successor(&self, mesh: &Mesh, seconds: u64) -> Process {
+        let mut command = self.command(mesh, local(1), &mesh.folder.path().join("empty"), "").await;
+        command.args(["--upgrade-ready-seconds", &seconds.to_string()]);
+        self.take_over(mesh, command)
+    }
+
+    fn take_over(&self, mesh: &Mesh, mut command: Command) -> Process {
+        command.arg("--upgrade-from").arg(self.state(mesh).join("upgrade.sock"));
+        Process::start(&format!("{}-successor", self.workload), mesh.folder.path(), &mut command)
+    }
+
+    /// Has a new process take over, waits until it has, and gives the old one.
+    pub async fn upgrade(&mut self, mesh: &Mesh) -> Process {
+        let log = log_of(mesh.folder.path(), &format!("{}-successor", self.workload)).len();
+        let mut new = self.successor(mesh).await;
+        let limit = std::time::Instant::now() + Duration::from_secs(60);
+        while !new.log()[log..].contains("this process has taken over") {
+            assert!(new.is_running() && std::time::Instant::now() < limit, "it does not take over:\n{}", new.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.process.replace(new).expect("an old process")
+    }
+
+    /// Where it keeps what it needs for its next start.
+    pub fn state(&self, mesh: &Mesh) -> PathBuf {
+        mesh.folder.path().join(format!("state-{}", self.workload))
+    }
+
+    async fn command(&self, mesh: &Mesh, xds: SocketAddr, state: &Path, token: &str) -> Command {
         let roots = mesh.folder.path().join("roots.pem");
         let roots = if roots.exists() { roots } else { mesh.roots().await };
-        let state = mesh.folder.path().join(format!("state-{}", self.workload));
         let mut command = Command::new(binaries().join("weir-proxy"));
         command
-            .args(["--control-plane", &mesh.xds.to_string(), "--workload", &self.workload])
+            .args(["--control-plane", &xds.to_string(), "--workload", &self.workload])
             .args(["--namespace", "default", "--service-account", &self.account])
             .args(["--outbound", &self.outbound.to_string(), "--inbound", &self.inbound.to_string()])
             .args(["--metrics", &self.metrics.to_string(), "--health", &self.health.to_string()])
@@ -184,7 +230,7 @@ impl Sidecar {
             .arg(state)
             .args(&self.extra)
             .env("WEIR_TOKEN", token);
-        self.process = Some(Process::start(&self.workload, mesh.folder.path(), &mut command));
+        command
     }
 
     /// Waits until it is ready.

@@ -39,6 +39,15 @@ pub struct Proxy {
     /// How long requests under way may take to finish after SIGTERM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_seconds: Option<u64>,
+    /// How long connections are still accepted after SIGTERM, until every caller knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_delay_seconds: Option<u64>,
+    /// Whether `POST /quitquitquit` on the admin address ends the process.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_quit: bool,
+    /// How a new process takes over from this one.
+    #[serde(skip_serializing_if = "Upgrade::is_default")]
+    pub upgrade: Upgrade,
     /// A service that was not called for so long is forgotten.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u64>,
@@ -157,6 +166,27 @@ pub struct Limits {
     /// Memory for request bodies that may have to be sent again, all together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay_bytes: Option<usize>,
+}
+
+/// How one process takes over from another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Upgrade {
+    /// The Unix socket; without: `upgrade.sock` in the state directory, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// How long a new process may need to get ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_seconds: Option<u64>,
+    /// How long connections may live on in the old process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_seconds: Option<u64>,
+}
+
+impl Upgrade {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the log is written.

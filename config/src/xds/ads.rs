@@ -24,6 +24,10 @@ pub fn type_url(kind: Kind) -> &'static str {
     }
 }
 
+/// In `node.metadata`: the node goes down, and is to get no new requests (`"true"`). May be said again, in any request of
+/// a stream, when it becomes true.
+pub const LEAVING: &str = "weir.leaving";
+
 /// The kind that a type URL names, if it is one of ours.
 pub fn kind_of(type_url_text: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|k| type_url(*k) == type_url_text)

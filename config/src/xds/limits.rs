@@ -26,8 +26,8 @@ pub const MUTATIONS: usize = 64;
 pub const WEIGHTED_CLUSTERS: usize = 128;
 /// Filter chains of a listener.
 pub const CHAINS: usize = 1_000;
-/// Server names of a filter chain.
-pub const SERVER_NAMES: usize = 64;
+/// Server names of a filter chain: one for each port of each service that leads to the workload.
+pub const SERVER_NAMES: usize = 20_000;
 /// Network or HTTP filters in one chain.
 pub const FILTERS: usize = 64;
 /// Authorisation rules of a filter chain.

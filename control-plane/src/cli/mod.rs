@@ -4,6 +4,7 @@
 //! wrongly. Every error says what to do.
 
 mod apply;
+mod await_;
 mod completion;
 mod delete;
 mod demo;
@@ -64,6 +65,8 @@ enum Verb {
     Validate(validate::Validate),
     /// Show what became of the last changes, and which proxies are connected.
     Status(status::Status),
+    /// Start an application when its sidecar is ready.
+    Await(await_::Await),
     /// Make join tokens.
     Token(token::Token),
     /// Show the versions of this program and of the control plane.
@@ -101,14 +104,20 @@ pub fn main() -> ExitCode {
     };
     let result = match runtime.enable_all().build() {
         Ok(runtime) => {
-            let result = runtime.block_on(run(weir, &mut std::io::stdout()));
+            let result = runtime.block_on(async {
+                match weir.verb {
+                    // Its end is its application's.
+                    Verb::Await(verb) => verb.run().await,
+                    _ => run(weir, &mut std::io::stdout()).await.map(|()| ExitCode::SUCCESS),
+                }
+            });
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
             result
         }
         Err(e) => Err(Failure::failed(format!("cannot start: {e}"), "")),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("{failure}");
             failure.exit_code()
@@ -141,5 +150,8 @@ pub async fn run(weir: Weir, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Version(verb) => verb.run(&mut context).await,
         Verb::Completion(verb) => verb.run(&mut context, &mut Weir::command()),
         Verb::Demo(verb) => verb.run(),
+        Verb::Await(_) => {
+            Err(Failure::usage("`weir await` ends with its application, so it is a program of its own", ""))
+        }
     }
 }

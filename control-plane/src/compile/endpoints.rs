@@ -5,6 +5,7 @@ use crate::index::{Item, World};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    sync::Arc,
 };
 use weir_config::{
     model::{Endpoint, Endpoints, Health, Locality},
@@ -52,6 +53,19 @@ pub(super) fn instance(
     Some(Endpoints { name: name.into(), localities: vec![locality] })
 }
 
+/// The same, with those marked as draining that leave: callers choose others. Where there is no other, they are the best
+/// that there is.
+pub fn without(mut endpoints: Endpoints, leaving: &BTreeSet<Arc<str>>) -> Endpoints {
+    let leaves = |e: &Endpoint| e.mesh && e.health == Health::Healthy && leaving.contains(&*e.workload);
+    let all = || endpoints.localities.iter().flat_map(|l| &l.endpoints);
+    let other = all().any(|e| e.health == Health::Healthy && !leaves(e));
+    if other && all().any(leaves) {
+        let all = endpoints.localities.iter_mut().flat_map(|l| &mut l.endpoints);
+        all.filter(|e| leaves(e)).for_each(|e| e.health = Health::Draining);
+    }
+    endpoints
+}
+
 /// One instance; `None`: the workload has no port of that name.
 fn endpoint(world: &World, workload: &Item<Workload>, target: &TargetPort) -> Option<Endpoint> {
     let app_port = workload.target(target)?;
@@ -73,4 +87,38 @@ fn share(weight: u64, total: u64) -> u32 {
     let scaled =
         if total <= limit { weight } else { (u128::from(weight) * u128::from(limit) / u128::from(total)) as u64 };
     u32::try_from(scaled).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(workloads: &[(&str, Health, bool)]) -> Endpoints {
+        let endpoint = |(n, (workload, health, mesh)): (usize, &(&str, Health, bool))| Endpoint {
+            address: SocketAddr::from(([10, 0, 0, 1], n as u16 + 1)),
+            weight: 1,
+            health: *health,
+            workload: (*workload).into(),
+            mesh: *mesh,
+        };
+        let endpoints = workloads.iter().enumerate().map(endpoint).collect();
+        let locality = Locality { region: String::new(), zone: String::new(), priority: 0, weight: 1, endpoints };
+        Endpoints { name: "x".into(), localities: vec![locality] }
+    }
+
+    fn health(endpoints: &Endpoints) -> Vec<Health> {
+        endpoints.localities[0].endpoints.iter().map(|e| e.health).collect()
+    }
+
+    #[test]
+    fn who_leaves_is_not_chosen_unless_there_is_no_other() {
+        use Health::{Draining, Healthy, Unhealthy};
+        let leaving: BTreeSet<Arc<str>> = ["d/a".into(), "d/b".into()].into();
+        let three = of(&[("d/a", Healthy, true), ("d/b", Unhealthy, true), ("d/c", Healthy, true)]);
+        assert_eq!(health(&without(three, &leaving)), [Draining, Unhealthy, Healthy]);
+        let last = of(&[("d/a", Healthy, true), ("d/c", Unhealthy, true)]);
+        assert_eq!(health(&without(last, &leaving)), [Healthy, Unhealthy], "better than nobody");
+        let plain = of(&[("d/a", Healthy, false), ("d/c", Healthy, true)]);
+        assert_eq!(health(&without(plain, &leaving)), [Healthy, Healthy], "it has no sidecar that could say so");
+    }
 }

@@ -3,7 +3,7 @@
 //! Callers say by the server name which port of which service they mean, so that one port of the sidecar serves all.
 //! Where plain text is accepted too, the port is the one that the captured connection was meant for.
 
-use super::{Class, Node, authz::authz, fqdn, name, server_name, settings, speech::protocol};
+use super::{Class, Node, authz::authz, chains::joined, fqdn, name, server_name, settings, speech::protocol};
 use crate::index::{Item, WorkloadEntry, World};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use weir_config::{
     model::{
         Action, Authz, ChainMatch, Cluster, ConnectionLimits, Discovery, Domain, DownstreamTls, Endpoint, Endpoints,
         Forward, HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget, LoadBalancing,
-        Locality, ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+        Locality, Protocol, ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
     },
     resources::{AppProtocol, MtlsMode, Service, ServicePort, Settings, Switch},
 };
@@ -37,7 +37,7 @@ pub(super) fn listener(world: &World, node: &Node, resource: &str) -> Option<Inb
             chains.extend(own.spoken().map(|spoken| own.plain_text(spoken)));
         }
     }
-    Some(InboundListener { name, chains })
+    Some(InboundListener { name, chains: joined(chains) })
 }
 
 /// The name of a node's inbound listener, if the node has an inbound side.
@@ -54,7 +54,7 @@ pub(super) fn cluster_names(world: &World, node: &Node) -> BTreeSet<ResourceName
 /// The application beside the sidecar. No policy of an operator limits what a sidecar does to its own application.
 pub(super) fn cluster(world: &World, node: &Node, port: u16) -> Option<Cluster> {
     let workload = own(world, node)?;
-    let spoken = *app_ports(workload).get(&port)?;
+    let protocol = *app_ports(workload).get(&port)?;
     let name = name::inbound_cluster(port);
     let endpoint = Endpoint {
         address: SocketAddr::new(workload.app_address, port),
@@ -76,7 +76,7 @@ pub(super) fn cluster(world: &World, node: &Node, port: u16) -> Option<Cluster> 
         name,
         connect_timeout: policy.connect_timeout,
         load_balancing: LoadBalancing::RoundRobin,
-        protocol: protocol(spoken),
+        protocol,
         tls: None,
         limits: ConnectionLimits::default(),
         // The only endpoint there is: to take it out would help nobody.
@@ -102,13 +102,23 @@ fn ports<'w>(workload: &'w WorkloadEntry) -> impl Iterator<Item = (&'w Arc<Item<
     })
 }
 
-/// The application's ports that a service leads to, and what is spoken there.
-fn app_ports(workload: &WorkloadEntry) -> BTreeMap<u16, AppProtocol> {
+/// The application's ports that a service leads to, and what is spoken there. Where services have it both ways, the
+/// application does too: each caller's request goes on in the version that it came in.
+fn app_ports(workload: &WorkloadEntry) -> BTreeMap<u16, Protocol> {
     let mut spoken = BTreeMap::new();
     for (_, port, app_port) in ports(workload) {
-        spoken.entry(app_port).or_insert_with(|| workload.protocol(app_port).unwrap_or(port.protocol));
+        let one = protocol(workload.protocol(app_port).unwrap_or(port.protocol));
+        spoken.entry(app_port).and_modify(|known| *known = both(*known, one)).or_insert(one);
     }
     spoken
+}
+
+fn both(one: Protocol, other: Protocol) -> Protocol {
+    match (one, other) {
+        (one, other) if one == other => one,
+        (Protocol::Tcp, http) | (http, Protocol::Tcp) => http,
+        _ => Protocol::UseDownstream,
+    }
 }
 
 /// What a chain takes.

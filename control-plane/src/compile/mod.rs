@@ -5,6 +5,7 @@
 //! What a resource depends on besides the world is its [`Scope`]; most are the same for every node.
 
 mod authz;
+mod chains;
 mod cluster;
 mod endpoints;
 mod inbound;
@@ -20,7 +21,7 @@ mod speech;
 mod tests;
 
 pub use cluster::cluster;
-pub use endpoints::endpoints;
+pub use endpoints::{endpoints, without};
 pub use listener::listener;
 pub use name::{fqdn, resource_name, server_name};
 pub use route::route;

@@ -21,12 +21,18 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use proxy::Connected;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::watch;
 use weir_config::model::Kind;
+
+/// Workloads whose sidecar goes down, or has gone after it said so, by `<namespace>/<workload>`.
+pub type Leaving = BTreeSet<Arc<str>>;
+
+/// How many workloads are remembered as leaving; above, callers find out themselves.
+const MOST_LEAVING: usize = 10_000;
 
 /// How many proxies that have left are remembered.
 const GONE: usize = 1_000;
@@ -36,6 +42,7 @@ const GONE: usize = 1_000;
 pub struct Fleet {
     inner: Mutex<Inner>,
     news: watch::Sender<u64>,
+    leaving: watch::Sender<Arc<Leaving>>,
     metrics: Metrics,
 }
 
@@ -51,7 +58,12 @@ struct Inner {
 impl Fleet {
     /// Nobody connected, nothing changed.
     pub fn new(metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), news: watch::Sender::new(0), metrics })
+        Arc::new(Self {
+            inner: Mutex::default(),
+            news: watch::Sender::new(0),
+            leaving: watch::Sender::default(),
+            metrics,
+        })
     }
 
     /// A change was stored now. Idempotent: both who follows the store and each stream may say it.
@@ -69,10 +81,28 @@ impl Fleet {
         let id = inner.next;
         inner.gone.shift_remove(&who.node);
         self.metrics.connected.with_label_values(&[who.protocol]).inc();
+        let node = who.node.clone();
         inner.connected.insert(id, Connected::new(who));
         drop(inner);
+        // Whoever it is now, it has not said that it leaves.
+        self.mark(&node, false);
         self.tell();
         Seat { fleet: Arc::clone(self), id }
+    }
+
+    /// Who leaves, now and from now on. A workload is on the list until a sidecar of it connects again.
+    pub fn leaving(&self) -> watch::Receiver<Arc<Leaving>> {
+        self.leaving.subscribe()
+    }
+
+    fn mark(&self, node: &str, leaves: bool) {
+        self.leaving.send_if_modified(|leaving| {
+            if leaving.contains(node) == leaves || (leaves && leaving.len() >= MOST_LEAVING) {
+                return false;
+            }
+            let leaving = Arc::make_mut(leaving);
+            if leaves { leaving.insert(node.into()) } else { leaving.remove(node) }
+        });
     }
 
     /// All proxies that are, or not long ago were, connected; by node.
@@ -187,6 +217,14 @@ impl Seat {
         }
         drop(inner);
         self.fleet.tell();
+    }
+
+    /// The proxy goes down, and its workload with it.
+    pub fn leaves(&self) {
+        let node = self.fleet.inner.lock().connected.get(&self.id).map(|c| c.who.node.clone());
+        if let Some(node) = node {
+            self.fleet.mark(&node, true);
+        }
     }
 
     /// The proxy has refused something.

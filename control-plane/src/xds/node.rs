@@ -20,6 +20,8 @@ pub(super) struct Said {
     /// Weir's version, if it is ours.
     pub(super) version: String,
     pub(super) class: Class,
+    /// Whether it goes down.
+    pub(super) leaving: bool,
 }
 
 impl Said {
@@ -27,10 +29,12 @@ impl Said {
     pub(super) fn new(node: &ads::Node) -> Self {
         let short = |text: &str| text.chars().take(TEXT).collect::<String>();
         let fields = node.metadata.as_ref().map(|m| &m.fields);
-        let ours = fields.and_then(|f| match f.get("weir.version")?.kind.as_ref()? {
-            ads::ValueKind::StringValue(version) => Some(short(version)),
+        let text = |name: &str| match fields?.get(name)?.kind.as_ref()? {
+            ads::ValueKind::StringValue(text) => Some(short(text)),
             _ => None,
-        });
+        };
+        let ours = text("weir.version");
+        let leaving = text(ads::LEAVING).is_some_and(|said| said == "true");
         let agent = short(&node.user_agent_name);
         let class = match () {
             () if ours.is_some() || agent == "weir" => Class::Sidecar,
@@ -38,7 +42,7 @@ impl Said {
             () => Class::Envoy,
         };
         let agent = if agent.is_empty() && class == Class::Sidecar { "weir".into() } else { agent };
-        Self { id: short(&node.id), agent, version: ours.unwrap_or_default(), class }
+        Self { id: short(&node.id), agent, version: ours.unwrap_or_default(), class, leaving }
     }
 
     /// The node it may act as: the workload that it names must exist and have the identity that it has proven.

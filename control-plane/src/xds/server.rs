@@ -104,7 +104,8 @@ pub fn start(
     let address = listener.local_addr()?;
     let fleet = Arc::clone(&parts.fleet);
     let changed = move |version| fleet.changed(version);
-    let (catalog, follow) = Catalog::follow(parts.worlds.clone(), &parts.ca, parts.metrics.clone(), changed);
+    let (catalog, follow) =
+        Catalog::follow(parts.worlds.clone(), parts.fleet.leaving(), &parts.ca, parts.metrics.clone(), changed);
     let shared = Shared {
         catalog,
         fleet: parts.fleet,

@@ -117,6 +117,7 @@ impl<'a, W: Wire> Stream<'a, W> {
             outbound,
             subscriptions: 0,
         };
+        stream.heed(&node);
         stream.take(&url, request)?;
         stream.push(true).await?;
         Ok(stream)
@@ -156,7 +157,8 @@ impl<'a, W: Wire> Stream<'a, W> {
         for _ in 0..BATCH {
             // Closed, or the connection is gone.
             let Ok(Some(one)) = message else { return Err(None) };
-            let (_, url, request) = W::request(one);
+            let (node, url, request) = W::request(one);
+            node.iter().for_each(|node| self.heed(node));
             self.take(&url, request)?;
             match inbound.message().now_or_never() {
                 Some(next) => message = next,
@@ -164,6 +166,13 @@ impl<'a, W: Wire> Stream<'a, W> {
             }
         }
         Ok(false)
+    }
+
+    /// Of what a client says of itself later than in the beginning, one thing counts: that it goes down.
+    fn heed(&self, node: &ads::Node) {
+        if Said::new(node).leaving {
+            self.seat.leaves();
+        }
     }
 
     fn take(&mut self, url: &str, request: super::machine::Request) -> Result<(), End> {

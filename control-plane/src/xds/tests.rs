@@ -373,7 +373,8 @@ fn the_same_resource_is_made_once_for_all_nodes() {
     store.apply(&Batch::put_all(parse("test.yaml", documents).unwrap())).unwrap();
     let ca = Ca::open(Source::Own, &store, SystemTime::now()).unwrap();
     let (_sender, worlds) = tokio::sync::watch::channel(Arc::new(World::build(store.snapshot(), &World::default())));
-    let (catalog, _follow) = Catalog::follow(worlds, &ca, Metrics::default(), |_| {});
+    let leaving = tokio::sync::watch::channel(Arc::default()).1;
+    let (catalog, _follow) = Catalog::follow(worlds, leaving, &ca, Metrics::default(), |_| {});
     let generation = catalog.watch().borrow().clone();
     let view = |namespace: &str, workload: &str| {
         generation.of(Node { namespace: namespace.into(), workload: workload.into(), class: Class::Sidecar })

@@ -4,6 +4,7 @@ use super::machine::{Encoded, Name, View};
 use crate::{
     ca::{self, Ca, Roots},
     compile::{self, Class, Node, Scope},
+    fleet::Leaving,
     index::World,
     metrics::Metrics,
 };
@@ -34,15 +35,16 @@ struct Key {
 
 type Made = HashMap<Key, HashMap<Name, Arc<Encoded>>>;
 
-/// One version of the world and of the roots, with the resources that were made of it so far.
+/// One version of the world, of the roots and of who leaves, with the resources that were made of it so far.
 #[derive(Debug)]
 pub struct Generation {
-    /// Counts worlds and changes of the roots.
+    /// Counts worlds and changes of the roots and of who leaves.
     pub number: u64,
     /// The documents.
     pub world: Arc<World>,
     ca: Arc<Ca>,
     roots: Arc<Roots>,
+    leaving: Arc<Leaving>,
     made: RwLock<Made>,
     count: AtomicI64,
     metrics: Metrics,
@@ -59,6 +61,7 @@ impl Catalog {
     /// when nobody looks any more. `changed` hears of each version of the documents.
     pub fn follow(
         mut worlds: watch::Receiver<Arc<World>>,
+        mut leaving: watch::Receiver<Arc<Leaving>>,
         ca: &Arc<Ca>,
         metrics: Metrics,
         changed: impl Fn(u64) + Send + 'static,
@@ -69,6 +72,7 @@ impl Catalog {
             world: worlds.borrow_and_update().clone(),
             ca: Arc::clone(ca),
             roots: roots.borrow_and_update().clone(),
+            leaving: leaving.borrow_and_update().clone(),
             made: RwLock::default(),
             count: AtomicI64::new(0),
             metrics,
@@ -80,13 +84,15 @@ impl Catalog {
                 tokio::select! {
                     new = worlds.changed() => if new.is_err() { return },
                     new = roots.changed() => if new.is_err() { return },
+                    new = leaving.changed() => if new.is_err() { return },
                     () = sender.closed() => return,
                 }
                 let before = sender.borrow().clone();
                 let world = worlds.borrow_and_update().clone();
                 let roots = roots.borrow_and_update().clone();
+                let leaving = leaving.borrow_and_update().clone();
                 let version = world.version();
-                sender.send_replace(Arc::new(before.next(world, roots)));
+                sender.send_replace(Arc::new(before.next(world, roots, leaving)));
                 changed(version);
             }
         };
@@ -100,14 +106,28 @@ impl Catalog {
 }
 
 impl Generation {
-    fn next(&self, world: Arc<World>, roots: Arc<Roots>) -> Self {
+    fn next(&self, world: Arc<World>, roots: Arc<Roots>, leaving: Arc<Leaving>) -> Self {
+        // Instances come and go all the time in a large mesh: only endpoints are made anew for that.
+        let same = Arc::ptr_eq(&world, &self.world) && Arc::ptr_eq(&roots, &self.roots);
+        let made: Made = match same {
+            true => self
+                .made
+                .read()
+                .iter()
+                .filter(|(k, _)| k.kind != Kind::Endpoints)
+                .map(|(k, m)| (k.clone(), m.clone()))
+                .collect(),
+            false => Made::default(),
+        };
+        let count = made.values().map(|names| names.len() as i64).sum();
         Self {
             number: self.number + 1,
             world,
             ca: Arc::clone(&self.ca),
             roots,
-            made: RwLock::default(),
-            count: AtomicI64::new(0),
+            leaving,
+            made: RwLock::new(made),
+            count: AtomicI64::new(count),
             metrics: self.metrics.clone(),
         }
     }
@@ -146,7 +166,10 @@ impl Generation {
             }
             Kind::Secret => return None,
             Kind::Cluster => Item::Cluster(Arc::new(compile::cluster(world, node, name)?)),
-            Kind::Endpoints => Item::Endpoints(Arc::new(compile::endpoints(world, node, name)?)),
+            Kind::Endpoints => {
+                let all = compile::endpoints(world, node, name)?;
+                Item::Endpoints(Arc::new(compile::without(all, &self.leaving)))
+            }
             Kind::Listener => Item::Listener(Arc::new(compile::listener(world, node, name)?)),
             Kind::Route => Item::Route(Arc::new(compile::route(world, node, name)?)),
         })

@@ -3,7 +3,7 @@
 //!
 //! | port | who may | what |
 //! |---|---|---|
-//! | 15000 | this machine | `/config_dump /clusters /certs /status`, and with POST: `/logging?level= /drain /quitquitquit` |
+//! | 15000 | this machine | `/config_dump /clusters /certs /status`, and with POST: `/logging?level= /drain`, and `/quitquitquit` if allowed |
 //! | 15020 | anybody | `/metrics` |
 //! | 15021 | anybody | `/readyz /livez` |
 
@@ -12,6 +12,6 @@ pub mod logging;
 mod pages;
 pub mod server;
 
-pub use health::{Health, Readiness};
+pub use health::{Condition, Health, Readiness};
 pub use logging::Logging;
 pub use pages::{Admin, Command, Scrape};

@@ -20,8 +20,12 @@ use tokio::sync::mpsc;
 /// What can be asked of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Finish what is under way, then end.
+    /// Tell the callers, finish what is under way, then end.
     Drain,
+    /// The application has ended: the same, but nobody has calls to make any more.
+    Finish,
+    /// Another process has the listening sockets: finish what is under way, however long it takes, then end.
+    HandedOver,
     /// End now.
     Quit,
 }
@@ -38,11 +42,14 @@ pub struct Admin {
     pub logging: Logging,
     /// Tells of destinations and their endpoints as they are now.
     pub clusters: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Whether `/quitquitquit` is answered.
+    pub allow_quit: bool,
     /// Where commands go.
     pub commands: mpsc::Sender<Command>,
 }
 
 const KNOWN: &str = "/config_dump /clusters /certs /status, and with POST: /logging?level=… /drain /quitquitquit";
+const NO_QUIT: &str = "not allowed here: start the sidecar with --allow-quit (WEIR_ALLOW_QUIT, allowQuit)";
 
 impl Pages for Admin {
     fn answer(&self, ask: Ask<'_>) -> Page {
@@ -58,7 +65,10 @@ impl Pages for Admin {
             (&Method::GET, "/logging") => Page::text(StatusCode::OK, self.logging.directives()),
             (&Method::POST, "/logging") => self.set_level(ask),
             (&Method::POST, "/drain") => self.command(Command::Drain, "draining"),
-            (&Method::POST, "/quitquitquit") => self.command(Command::Quit, "ending"),
+            (&Method::POST, "/quitquitquit") if !self.allow_quit => Page::text(StatusCode::FORBIDDEN, NO_QUIT),
+            (&Method::POST, "/quitquitquit") => {
+                self.command(Command::Finish, "ending when what is under way is finished")
+            }
             (_, "/drain" | "/quitquitquit") => Page::text(StatusCode::METHOD_NOT_ALLOWED, "use POST"),
             _ => Page::not_found(KNOWN),
         }

@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 server: pages without bodies in, texts out; few connections, short patience.
 
+use crate::drain::Door;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -8,7 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
 /// Connections at a time; more wait in the kernel's queue.
@@ -77,12 +78,22 @@ pub trait Pages: Send + Sync + 'static {
     fn answer(&self, ask: Ask<'_>) -> Page;
 }
 
-/// Serves for ever: these pages matter most while a process goes down.
-pub async fn serve(listener: TcpListener, pages: Arc<impl Pages>) {
+/// Serves until the sockets are another process's: these pages matter most while a process goes down.
+pub async fn serve(listener: TcpListener, pages: Arc<impl Pages>, mut door: watch::Receiver<Door>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await {
+        let accepted = loop {
+            let now = *door.borrow_and_update();
+            if now == Door::Gone {
+                return;
+            }
+            tokio::select! {
+                accepted = listener.accept(), if now == Door::Open => break accepted,
+                changed = door.changed() => if changed.is_err() { return },
+            }
+        };
+        match accepted {
             Ok((tcp, _)) => {
                 let pages = pages.clone();
                 tokio::spawn(async move {

@@ -1,21 +1,22 @@
 //! The control thread: certificate, configuration, pages, and the orderly end.
 
-use super::Ended;
+use super::{Ended, captured::Proof, end::End, heir::Heir};
 use crate::{
     admin::{Admin, Command, Health, Logging, Readiness, Scrape, server::serve},
-    capture::probe,
-    data, drain,
+    data,
+    drain::Door,
+    handover::Named,
     identity::{Identity, Remote, Renewal, Store, Wish},
     options::Options,
     state::{Cluster, State, Wanted},
     telemetry::{AccessLog, Metrics},
-    xds::{self, Cache, Sink, Status},
+    xds::{self, Cache, Sink, Status, Stay},
 };
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::TcpListener,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -52,7 +53,13 @@ pub(super) struct Control {
     pub(super) pages: Sockets,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) received: mpsc::Receiver<Command>,
-    pub(super) trigger: drain::Trigger,
+    pub(super) end: End,
+    /// Opens and shuts all that is listened on.
+    pub(super) door: Arc<watch::Sender<Door>>,
+    /// Copies of all listening sockets, for a successor.
+    pub(super) heritage: Vec<Named>,
+    /// Where traffic is captured: that it is.
+    pub(super) proof: Option<Proof>,
     pub(super) data: data::Running,
     pub(super) tell_end: watch::Sender<Option<Ended>>,
 }
@@ -72,25 +79,29 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { pages, log, received, trigger, data, tell_end, .. } = self;
-        let limit = self.options.drain;
+        let Self { pages, log, mut received, end, door, heritage, proof, data, tell_end, .. } = self;
         let admin = Admin {
             identity: self.identity.clone(),
             status: self.status.clone(),
             readiness: self.readiness.clone(),
             logging: self.logging,
             clusters: clusters(&self.state),
-            commands: self.commands,
+            allow_quit: self.options.allow_quit,
+            commands: self.commands.clone(),
         };
+        let (stay, staying) = watch::channel(Stay::Here);
         let status = self.status.clone();
         self.metrics.add_source(move |out| status.tell(out));
-        serve_pages(pages.admin, admin);
-        serve_pages(pages.metrics, Scrape(self.metrics.clone()));
-        let readiness = self.readiness;
-        serve_pages(pages.health, Health(readiness.clone()));
-        if !readiness.captures.load(Ordering::Relaxed) {
-            let v6 = data.captures_v6;
-            tokio::spawn(async move { probe::prove(v6, &readiness.captures).await });
+        let draining = self.readiness.drain.clone();
+        self.metrics.add_source(move |out| {
+            out.family("weir_draining", "gauge", "1 while this process goes down.")
+                .sample([], u8::from(draining.is_draining()));
+        });
+        serve_pages(pages.admin, admin, &door);
+        serve_pages(pages.metrics, Scrape(self.metrics.clone()), &door);
+        serve_pages(pages.health, Health(self.readiness.clone()), &door);
+        if let Some(proof) = proof {
+            tokio::spawn(proof.find());
         }
         let renewal = renewal(&self.options, self.id, &self.identity, &self.metrics);
         tokio::spawn(renewal.run());
@@ -106,11 +117,19 @@ impl Control {
                 .as_ref()
                 .map(|folder| Cache::new(folder.join("config"), self.options.node.id())),
             status: self.status,
-            metrics: self.metrics,
+            metrics: self.metrics.clone(),
             idle: self.options.idle,
+            stay: staying,
         };
         tokio::spawn(client.run());
-        let ended = until_end(received, trigger, limit).await;
+        let heir =
+            tokio::spawn(Heir::new(&self.options.upgrade, self.commands, &self.metrics).wait(heritage, door.clone()));
+        // Who goes down has nothing to leave; copies of sockets would keep callers waiting that nobody serves.
+        let told = |command| {
+            heir.abort();
+            stay.send_replace(if command == Command::HandedOver { Stay::Succeeded } else { Stay::Leaving });
+        };
+        let ended = end.run(&mut received, told).await;
         data.stop();
         log.close(LAST_LINES);
         tracing::info!(?ended, "ended");
@@ -118,29 +137,9 @@ impl Control {
     }
 }
 
-/// Waits for a command, and carries it out.
-async fn until_end(mut received: mpsc::Receiver<Command>, trigger: drain::Trigger, limit: Duration) -> Ended {
-    if received.recv().await != Some(Command::Drain) {
-        return Ended::Cut;
-    }
-    tracing::info!(?limit, "draining: nothing new is taken, what is under way is finished");
-    let quit = async {
-        while let Some(command) = received.recv().await {
-            if command == Command::Quit {
-                return;
-            }
-        }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        drained = trigger.drain(limit) => if drained { Ended::Drained } else { Ended::Cut },
-        () = quit => Ended::Cut,
-    }
-}
-
-fn serve_pages(socket: TcpListener, pages: impl crate::admin::server::Pages) {
+fn serve_pages(socket: TcpListener, pages: impl crate::admin::server::Pages, door: &watch::Sender<Door>) {
     match tokio::net::TcpListener::from_std(socket) {
-        Ok(listener) => drop(tokio::spawn(serve(listener, Arc::new(pages)))),
+        Ok(listener) => drop(tokio::spawn(serve(listener, Arc::new(pages), door.subscribe()))),
         Err(error) => tracing::error!(%error, "a page is not served"),
     }
 }

@@ -6,11 +6,17 @@
 //! ```
 //! So a scrape, a new configuration or a new certificate takes no turn on a thread that serves requests.
 
+mod captured;
 mod control;
+mod end;
+mod heir;
 
+use self::captured::{Captured, Proof};
 use crate::{
     admin::{Command, Logging, Readiness},
-    data, drain,
+    data,
+    drain::{self, Door},
+    handover::{Named, TakeError, Taken},
     identity::Identity,
     listen::{self, Bound},
     options::{Options, OptionsError},
@@ -21,8 +27,9 @@ use crate::{
 };
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicBool},
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -30,9 +37,6 @@ use tokio::sync::{mpsc, watch};
 
 /// How long a TLS handshake between sidecars may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How long `weir-init` may hold the port for captured traffic.
-const INIT_IS_BUSY: Duration = Duration::from_secs(5);
 
 /// What the process really listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,9 @@ pub struct Running {
     commands: mpsc::Sender<Command>,
     ended: watch::Receiver<Option<Ended>>,
     readiness: Arc<Readiness>,
+    door: Arc<watch::Sender<Door>>,
+    /// How long it may need to get ready where it takes over.
+    patience: Duration,
     control: Option<JoinHandle<()>>,
 }
 
@@ -84,31 +91,51 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Another process keeps its sockets.
+    #[error("cannot take over: {0}")]
+    TakeOver(#[from] TakeError),
+    /// It did not become what it was to replace.
+    #[error("cannot take over: not ready within {after:?}: {missing}; the process before goes on")]
+    NotReady {
+        /// How long it was waited for.
+        after: Duration,
+        /// What is missing, in words.
+        missing: String,
+    },
     /// A thread or runtime.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Starts a sidecar. It listens when this returns; it is ready when it has a certificate and a configuration.
+/// Starts a sidecar. It listens when this returns; it is ready when it has a certificate and a configuration. One that
+/// takes over (`before`) does not accept yet: see [`Running::take_over`].
 ///
 /// # Errors
 /// An option makes no sense, an address is taken, or the system gives no thread.
-pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> {
+pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>) -> Result<Running, StartError> {
     let id = options.id()?;
     let metrics = Metrics::new(DEFAULT_SERIES);
     let log = AccessLog::to_stdout(options.access_log, metrics.access_log_dropped.clone());
     let identity = Identity::new();
     let status = Arc::new(Status::default());
-    let (trigger, watch) = drain::channel();
+    let taken = before.as_ref().map_or(0, |b| b.count());
+    metrics.add_source(move |out| {
+        let help = "Listening sockets that were taken over from the process before.";
+        out.family("weir_upgrade_sockets", "gauge", help).sample([], taken);
+    });
+    let sockets = Sockets::bind(&options, &mut |name| before.as_mut().map(|b| b.take(name)).unwrap_or_default())?;
+    let (addresses, heritage) = (sockets.addresses()?, sockets.heritage()?);
+    let (end_inbound, inbound_life) = drain::channel();
+    let (end_outbound, outbound_life) = drain::channel();
+    let door = Arc::new(watch::Sender::new(if before.is_some() { Door::Shut } else { Door::Open }));
+    let proof = sockets.capture.as_ref().map(Proof::of);
     let readiness = Arc::new(Readiness {
         identity: identity.clone(),
         status: status.clone(),
-        drain: trigger.signal(),
-        captures: Arc::new(AtomicBool::new(options.capture.is_none())),
+        door: door.subscribe(),
+        conditions: proof.iter().map(|proof| proof.condition(door.subscribe())).collect(),
+        drain: end_inbound.signal(),
     });
-
-    let sockets = Sockets::bind(&options)?;
-    let addresses = sockets.addresses()?;
     let (state, wanted) = State::new(state::Parts {
         workers: options.workers,
         client: Arc::new(tls::Client::new(identity.contexts().clone(), HANDSHAKE)),
@@ -122,7 +149,18 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
         metrics: metrics.clone(),
         log: log.clone(),
     };
-    let data = data::start(plane, &options.limits, sockets.outbound, sockets.inbound, sockets.capture, watch)?;
+    let lives = data::Lives { outbound: outbound_life, inbound: inbound_life, door: door.subscribe() };
+    let Sockets { outbound, inbound, capture, pages } = sockets;
+    let capture = capture.map(|capture| capture.sockets);
+    let data = data::start(plane, &options.limits, options.workers, outbound, inbound, capture, lives)?;
+    let end = end::End {
+        inbound: end_inbound,
+        outbound: end_outbound,
+        delay: options.drain_delay,
+        limit: options.drain,
+        handed_over: options.upgrade.drain,
+    };
+    let patience = options.upgrade.ready;
     let (commands, received) = mpsc::channel(8);
     let (tell_end, ended) = watch::channel(None);
     let control = control::Control {
@@ -136,10 +174,13 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
         readiness: readiness.clone(),
         state,
         wanted,
-        pages: sockets.pages,
+        pages,
         commands: commands.clone(),
         received,
-        trigger,
+        end,
+        door: door.clone(),
+        heritage,
+        proof,
         data,
         tell_end,
     };
@@ -148,7 +189,7 @@ pub fn start(options: Options, logging: Logging) -> Result<Running, StartError> 
         outbound = %addresses.outbound, inbound = %addresses.inbound, admin = %addresses.admin,
         metrics = %addresses.metrics, health = %addresses.health, "listening"
     );
-    Ok(Running { addresses, commands, ended, readiness, control: Some(thread) })
+    Ok(Running { addresses, commands, ended, readiness, door, patience, control: Some(thread) })
 }
 
 impl Running {
@@ -160,6 +201,22 @@ impl Running {
     /// What is missing until it is ready.
     pub fn missing(&self) -> Vec<&'static str> {
         self.readiness.missing()
+    }
+
+    /// Gets ready, and begins to accept when the process before has stopped to.
+    ///
+    /// # Errors
+    /// It does not get ready in time, or the process before has broken off: then that one goes on, and this one is to end.
+    pub async fn take_over(&self, before: Taken) -> Result<(), StartError> {
+        let after = self.patience;
+        let ready = self.readiness.prepared(after).await;
+        ready.map_err(|missing| StartError::NotReady { after, missing: missing.join(", ") })?;
+        let begin = || {
+            self.door.send_replace(Door::Open);
+        };
+        before.finish(begin).await?;
+        tracing::info!("this process has taken over");
+        Ok(())
     }
 
     /// For those who tell it to end.
@@ -200,21 +257,27 @@ impl Drop for Running {
 struct Sockets {
     outbound: Bound,
     inbound: Bound,
-    capture: Option<data::Capture>,
+    capture: Option<Captured>,
     pages: control::Sockets,
 }
 
+/// The sockets that a process before has for this name.
+type Before<'a> = dyn FnMut(&str) -> Vec<OwnedFd> + 'a;
+
 impl Sockets {
-    fn bind(options: &Options) -> Result<Self, StartError> {
+    /// Takes what is there already, and binds the rest.
+    fn bind(options: &Options, before: &mut Before<'_>) -> Result<Self, StartError> {
         let listen = &options.listen;
+        let inbound = shared("inbound", listen.inbound, options.workers, before)?;
+        let capture = options.capture.map(|port| Captured::bind(port, &inbound, options.workers, before));
         Ok(Self {
-            outbound: shared("outbound", listen.outbound, options.workers)?,
-            inbound: shared("inbound", listen.inbound, options.workers)?,
-            capture: options.capture.map(|port| capture(port, options)).transpose()?,
+            outbound: shared("outbound", listen.outbound, options.workers, before)?,
+            inbound,
+            capture: capture.transpose()?,
             pages: control::Sockets {
-                admin: bind("admin", listen.admin)?,
-                metrics: bind("metrics", listen.metrics)?,
-                health: bind("health", listen.health)?,
+                admin: single("admin", listen.admin, before)?,
+                metrics: single("metrics", listen.metrics, before)?,
+                health: single("health", listen.health, before)?,
             },
         })
     }
@@ -228,56 +291,46 @@ impl Sockets {
             health: self.pages.health.local_addr()?,
         })
     }
-}
 
-/// Sockets for captured traffic: the kernel turns connections to the loopback address of their family, and those from
-/// outside to the address that they came for. Where there is no IPv6, there is none to be captured.
-fn capture(port: u16, options: &Options) -> Result<data::Capture, StartError> {
-    let here = |ip: IpAddr| SocketAddr::new(ip, port);
-    let mut capture = data::Capture::default();
-    capture.outbound.push(patiently(here(Ipv4Addr::LOCALHOST.into()), options.workers)?);
-    let v6 = patiently(here(Ipv6Addr::LOCALHOST.into()), options.workers);
-    let inbound = options.listen.inbound;
-    match v6 {
-        Ok(bound) => {
-            capture.outbound.push(bound);
-            if inbound.is_ipv4() {
-                let address = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), inbound.port());
-                let bound = listen::bind_v6(inbound.port(), options.workers);
-                let bound = bound.map_err(|source| StartError::Bind { what: "inbound", address, source })?;
-                capture.inbound.push(bound);
-            }
-        }
-        Err(StartError::Bind { source, .. }) if source.kind() != io::ErrorKind::AddrInUse => {
-            tracing::info!(error = %source, "there is no IPv6 here: none is captured");
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(capture)
-}
-
-/// `weir-init` takes the port for a moment, to prove its rules.
-fn patiently(address: SocketAddr, threads: usize) -> Result<Bound, StartError> {
-    let limit = Instant::now() + INIT_IS_BUSY;
-    loop {
-        match shared("captured traffic", address, threads) {
-            Err(StartError::Bind { source, .. })
-                if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < limit =>
-            {
-                thread::sleep(Duration::from_millis(20));
-            }
-            other => return other,
-        }
+    /// All of them again, by the names under which a successor asks: whatever listens must be here.
+    fn heritage(&self) -> io::Result<Vec<Named>> {
+        let copy = |socket: &TcpListener| Ok::<_, io::Error>(vec![socket.try_clone()?.into()]);
+        let all = [
+            ("outbound", self.outbound.copies()?),
+            ("inbound", self.inbound.copies()?),
+            ("admin", copy(&self.pages.admin)?),
+            ("metrics", copy(&self.pages.metrics)?),
+            ("health", copy(&self.pages.health)?),
+        ];
+        let captured = self.capture.as_ref().map(Captured::copies).transpose()?.unwrap_or_default();
+        let all = all.into_iter().chain(captured);
+        Ok(all.map(|(name, sockets)| Named { name: name.into(), sockets }).collect())
     }
 }
 
 /// Sockets that our threads share and no other process does: a second sidecar on the same port would otherwise take half
-/// of the connections unseen.
-fn shared(what: &'static str, address: SocketAddr, threads: usize) -> Result<Bound, StartError> {
+/// of the connections unseen. Those of the process before, if it has any on this address.
+fn shared(
+    what: &'static str,
+    address: SocketAddr,
+    threads: usize,
+    before: &mut Before<'_>,
+) -> Result<Bound, StartError> {
+    if let Some(bound) = Bound::taken(before(what), address) {
+        return Ok(bound);
+    }
     if address.port() != 0 {
         drop(bind(what, address)?);
     }
     listen::bind(address, threads).map_err(|source| StartError::Bind { what, address, source })
+}
+
+/// The socket of the process before, or a new one.
+fn single(what: &'static str, address: SocketAddr, before: &mut Before<'_>) -> Result<TcpListener, StartError> {
+    match Bound::taken(before(what), address).and_then(|bound| bound.sockets.into_iter().next()) {
+        Some(socket) => Ok(socket),
+        None => bind(what, address),
+    }
 }
 
 /// A socket that no other process shares.

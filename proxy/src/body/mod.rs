@@ -1,15 +1,18 @@
 //! Message bodies on their way through: towards the destination (`Body`, which can be replayed for a further try) and
 //! back to the caller (`ResponseBody`, which holds what must be released when the last byte has gone).
 
+mod http2;
+mod incoming;
 mod replay;
 mod response;
 
+pub use http2::Http2;
+pub use incoming::Incoming;
 pub use replay::{Replay, ReplayMemory};
 pub use response::{End, Finish, Held, ResponseBody};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -30,7 +33,8 @@ pub enum Body {
 
 impl Body {
     /// The body of a request that came in.
-    pub fn incoming(body: Incoming) -> Self {
+    pub fn incoming(body: impl Into<Incoming>) -> Self {
+        let body = body.into();
         if body.is_end_stream() { Self::Empty } else { Self::Incoming(body) }
     }
 }
@@ -42,7 +46,7 @@ impl HttpBody for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Incoming(b) => Pin::new(b).poll_frame(cx).map_err(Into::into),
+            Self::Incoming(b) => Pin::new(b).poll_frame(cx),
             Self::Replay(b) => b.poll_frame(cx),
         }
     }

@@ -3,11 +3,10 @@
 //! The memory is bounded twice: per request, and for the whole process. A body that outgrows either is no longer
 //! remembered: it goes on to its destination, and the request is not tried again.
 
-use super::BoxError;
+use super::{BoxError, Incoming};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::{
     pin::Pin,
@@ -150,7 +149,7 @@ impl Replay {
             Err(error) => {
                 // What the caller did not finish cannot be sent again.
                 shared.spoil();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
         }
     }

@@ -1,15 +1,15 @@
 //! A response's body, back to the caller: it counts, watches its deadline and its silence, and lets go of everything the
 //! request held (connection, permits, record) at the moment the last byte has gone, not when somebody drops it.
 
-use super::BoxError;
+use super::{BoxError, Incoming};
 use crate::{
     alarm::Alarm,
     error::{Error, Kind},
+    http1::Spelling,
 };
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     any::Any,
     pin::Pin,
@@ -66,23 +66,44 @@ enum Inner {
 pub struct ResponseBody {
     inner: Inner,
     held: Option<Box<Held>>,
+    /// The response's head as it was written, where it came over HTTP/1.
+    pub spelling: Option<Spelling>,
 }
 
 impl ResponseBody {
+    fn of(inner: Inner) -> Self {
+        Self { inner, held: None, spelling: None }
+    }
+
     /// No body.
     pub fn empty() -> Self {
-        Self { inner: Inner::Empty, held: None }
+        Self::of(Inner::Empty)
     }
 
     /// A body made here.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        if bytes.is_empty() { Self::empty() } else { Self { inner: Inner::Full(bytes), held: None } }
+        if bytes.is_empty() { Self::empty() } else { Self::of(Inner::Full(bytes)) }
     }
 
     /// A body that comes from a destination.
-    pub fn incoming(body: Incoming) -> Self {
-        Self { inner: Inner::Incoming(body), held: None }
+    pub fn incoming(body: impl Into<Incoming>) -> Self {
+        Self::of(Inner::Incoming(body.into()))
+    }
+
+    /// Takes out what comes from the destination, whose connection changes its protocol.
+    pub fn take_incoming(&mut self) -> Option<Incoming> {
+        match std::mem::replace(&mut self.inner, Inner::Empty) {
+            Inner::Incoming(body) => Some(body),
+            Inner::Empty | Inner::Full(_) => None,
+        }
+    }
+
+    /// The response is one to `HEAD`, or of a status that has no content: what we would say ourselves is not said.
+    pub fn leave_out(&mut self) {
+        if let Inner::Full(_) = self.inner {
+            self.inner = Inner::Empty;
+        }
     }
 
     /// What it holds until its end.

@@ -1,13 +1,19 @@
 //! Sockets: one listening socket a data thread (`SO_REUSEPORT`), so that the kernel spreads connections over the
 //! threads and each is served where it was accepted.
 
-use crate::{drain, error::Kind, telemetry::Metrics};
+use crate::{
+    drain::{self, Accept, Door, How},
+    error::Kind,
+    telemetry::Metrics,
+};
+use futures::FutureExt as _;
 use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     future::Future,
     io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     pin::Pin,
     sync::{
         Arc,
@@ -16,7 +22,11 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::Instant,
+};
 
 /// The kernel's queue of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -58,6 +68,42 @@ pub fn bind_v6(port: u16, threads: usize) -> io::Result<Bound> {
     Ok(Bound { address, sockets: (0..threads).map(|_| made()).collect::<io::Result<_>>()? })
 }
 
+impl Bound {
+    /// From sockets that another process has bound. `None`: there are none, or they are not on `address`.
+    pub fn taken(fds: Vec<OwnedFd>, address: SocketAddr) -> Option<Self> {
+        let sockets: Vec<_> = fds.into_iter().map(std::net::TcpListener::from).collect();
+        let bound = sockets.first()?.local_addr().ok()?;
+        let fits = bound.ip() == address.ip() && (address.port() == 0 || bound.port() == address.port());
+        let ready = || sockets.iter().try_for_each(|s| s.set_nonblocking(true)).is_ok();
+        (fits && ready()).then_some(Self { address: bound, sockets })
+    }
+
+    /// The sockets again, for whoever comes after us.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.iter().map(|s| s.try_clone().map(Into::into)).collect()
+    }
+
+    /// Shares the sockets out among data threads: each has one at least, and none is left out.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn share(self, threads: usize) -> io::Result<Vec<Vec<std::net::TcpListener>>> {
+        let mut shares: Vec<Vec<_>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
+        // A predecessor had fewer threads: some share a socket, since a new one would divide the kernel's queue.
+        for (share, socket) in shares.iter_mut().zip(self.sockets.iter().cycle()).skip(self.sockets.len()) {
+            share.push(socket.try_clone()?);
+        }
+        for (n, socket) in self.sockets.into_iter().enumerate() {
+            let thread = n % shares.len();
+            shares[thread].push(socket);
+        }
+        Ok(shares)
+    }
+}
+
 fn socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     listening(Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?, address)
 }
@@ -75,6 +121,7 @@ fn listening(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpLis
 #[derive(Debug)]
 pub struct Places {
     open: AtomicUsize,
+    taken: AtomicUsize,
     most: usize,
 }
 
@@ -85,7 +132,7 @@ pub struct Place(Arc<Places>);
 impl Places {
     /// At most `most`.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), most })
+        Arc::new(Self { open: AtomicUsize::new(0), taken: AtomicUsize::new(0), most })
     }
 
     fn take(self: &Arc<Self>) -> Option<Place> {
@@ -93,7 +140,13 @@ impl Places {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
+        self.taken.fetch_add(1, Ordering::Relaxed);
         Some(Place(self.clone()))
+    }
+
+    /// How many there have been.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// How many are open.
@@ -130,28 +183,73 @@ impl<F: Future<Output = ()>> Future for Serving<F> {
 pub struct Accepting {
     /// Where is counted what is turned away.
     pub metrics: Arc<Metrics>,
-    /// The drain, which ends it.
+    /// Whether it accepts.
+    pub door: watch::Receiver<Door>,
+    /// The drain, which ends it, and says when.
     pub stop: drain::Watch,
-    /// How long connections are still accepted then.
-    pub linger: Duration,
 }
 
 impl Accepting {
-    /// Accepts on `socket`, and serves each connection in a task of its own.
+    /// Accepts on `sockets`, and serves each connection in a task of its own.
     ///
     /// # Errors
-    /// The socket cannot be used with this thread's runtime.
-    pub async fn run<F, S>(self, socket: std::net::TcpListener, places: Arc<Places>, serve: S) -> io::Result<()>
+    /// A socket cannot be used with this thread's runtime.
+    pub async fn run<F, S>(self, sockets: Vec<std::net::TcpListener>, places: Arc<Places>, serve: S) -> io::Result<()>
+    where
+        S: Fn(TcpStream, SocketAddr) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let all = sockets.into_iter().map(|socket| self.clone().one(socket, &places, &serve));
+        futures::future::try_join_all(all).await.map(drop)
+    }
+
+    async fn one<F, S>(mut self, socket: std::net::TcpListener, places: &Arc<Places>, serve: &S) -> io::Result<()>
     where
         S: Fn(TcpStream, SocketAddr) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::from_std(socket)?;
-        let mut accepting = std::pin::pin!(accept(&listener, &places, &self.metrics, &serve));
-        if self.stop.until_begun(accepting.as_mut()).await.is_none() {
-            let _ = tokio::time::timeout(self.linger, accepting).await;
+        let how = loop {
+            let open = *self.door.borrow_and_update();
+            tokio::select! {
+                biased;
+                how = self.stop.how() => break how,
+                // Whoever opens and shuts is gone: so are we.
+                changed = self.door.changed() => if changed.is_err() { return Ok(()) },
+                () = accept(&listener, places, &self.metrics, serve), if open == Door::Open => {}
+            }
+            if *self.door.borrow() == Door::Gone {
+                return Ok(());
+            }
+        };
+        let Some(How { accept: until, .. }) = how else { return Ok(()) };
+        let accepting = accept(&listener, places, &self.metrics, serve);
+        tokio::select! {
+            () = accepting => {}
+            () = is_over(until, places) => {}
+            gone = self.door.wait_for(|door| *door == Door::Gone) => if gone.is_ok() { return Ok(()) },
         }
+        // Who is in the queue has been told by the kernel that we are here.
+        let _ = tokio::task::unconstrained(accept(&listener, places, &self.metrics, serve)).now_or_never();
         Ok(())
+    }
+}
+
+/// Returns when a listener that drains has accepted for long enough.
+async fn is_over(until: Accept, places: &Places) {
+    let quiet = match until {
+        Accept::For(limit) => return tokio::time::sleep(limit).await,
+        Accept::UntilQuiet(quiet) => quiet,
+    };
+    let (mut seen, mut since) = (places.taken(), Instant::now());
+    loop {
+        let taken = places.taken();
+        if places.open() > 0 || taken != seen {
+            (seen, since) = (taken, Instant::now());
+        } else if since.elapsed() >= quiet {
+            return;
+        }
+        tokio::time::sleep((quiet / 8).clamp(Duration::from_millis(5), Duration::from_millis(250))).await;
     }
 }
 
@@ -187,3 +285,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,12 +19,8 @@ use crate::{
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-
-/// A connection of which nobody knows what it is need not be waited for much longer when the process drains.
-const DRAINING: Duration = Duration::from_secs(2);
 
 impl Outbound {
     /// Serves one connection that was captured.
@@ -58,7 +54,7 @@ impl Outbound {
     }
 
     async fn serve(self, connection: Arc<Connection>, host: Arc<Host>, address: SocketAddr, mut io: Io) {
-        let drain = self.inner.drain.clone();
+        let drain = self.inner.drain.at_random();
         match host.speech {
             Speech::Http => {
                 let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
@@ -84,7 +80,7 @@ impl Outbound {
     /// Nobody has said what is spoken there.
     async fn detect(self, connection: Arc<Connection>, host: Arc<Host>, mut io: Io) {
         let record = self.inner.recorder.bytes(&connection);
-        let (mut drain, mut rest) = (self.inner.drain.clone(), None);
+        let (mut drain, mut rest) = (self.inner.drain.at_random(), None);
         let mut other = None;
         let open = async {
             let mut opened = tcp::through(&host, &record).await?;
@@ -95,7 +91,8 @@ impl Outbound {
         let client_first = host.clients_speak_http.load(Ordering::Relaxed);
         let told = tokio::select! {
             told = race(&mut io, &mut other, open, client_first) => told,
-            () = async { drain.begun().await; tokio::time::sleep(DRAINING).await } => return,
+            // A connection of which nobody knows what it is is kept like any other that is silent.
+            () = drain.out_of_patience() => return,
         };
         match told {
             Ok(Told::Gone) => {}
@@ -104,7 +101,6 @@ impl Outbound {
                 self.told(result(speaks), How::ClientBytes);
                 // What was opened was for bytes.
                 drop((record, rest, other));
-                let drain = self.inner.drain.clone();
                 serve(io, first, speaks, Caller { inner: self.inner, connection }, drain).await;
             }
             Ok(Told::Bytes(bytes)) => {

@@ -20,7 +20,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A connection that says nothing for so long is closed.
 const FIRST_BYTE: Duration = Duration::from_secs(300);
 
-/// The same while the process drains.
+/// The same while the process drains, at least.
 const DRAINING: Duration = Duration::from_secs(2);
 
 /// A first line that is longer is none.
@@ -107,7 +107,7 @@ pub async fn detect(io: &mut Io, drain: &drain::Watch) -> io::Result<Option<(Spe
     let mut read = Vec::new();
     loop {
         // A connection that says nothing while the process drains need not be waited for much longer.
-        let patience = if drain.is_draining() { DRAINING } else { FIRST_BYTE };
+        let patience = if drain.is_draining() { drain.patience().max(DRAINING) } else { FIRST_BYTE };
         let mut draining = drain.clone();
         let more = async {
             if io.is_plain() {

@@ -1,221 +1,358 @@
-//! HTTP/1.1 on one connection.
+//! HTTP/1 on one connection: a request, its response, the next one. One task does all of it; what is read and written is
+//! in [`crate::http1`].
 //!
-//! Most connections of an application are silent most of the time. One that has said nothing for a moment since its last
-//! answer is put to *rest*: buffers and parsers, some fifteen KiB, are given back, and only its socket waits for the next
-//! request.
-//!
-//! While the process drains, a connection is not closed under a client that may just be sending: its next response says
-//! `Connection: close`, and a silent one is closed at the end.
+//! A connection that waits for its next request keeps no buffers: most connections of an application are silent most of
+//! the time. While the process drains, a connection is not closed under a client that may just be sending: its next
+//! response says `Connection: close`, and a silent one is closed at the end.
 
-use super::{
-    http::{Answer, MAX_HEADER_BYTES},
-    io::{Busy, Served},
+use super::http::{Answer, Answering};
+use crate::{
+    alarm::Alarm,
+    body::{Incoming, ResponseBody},
+    drain,
+    error::{Error, Kind},
+    http1::{self, Closing, Fault, HeadError, RequestHead, Sending, Shared, chunk_end, chunk_start, response_head},
+    stage::Response,
+    upstream::Io,
 };
-use crate::{drain, request::MAX_HEADERS, upstream::Io};
-use http::{HeaderValue, Request, header::CONNECTION};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Version};
+use http_body::{Body, Frame};
 use std::{
-    cell::Cell,
-    convert::Infallible,
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-/// How long silent connections are kept when the process drains: longer than a request is on its way.
+/// From a request's first byte to the end of its headers.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client is listened to for what nobody wants any more.
 const LINGER: Duration = Duration::from_secs(2);
-/// A connection that has been silent from one of these ticks to the next is put to rest.
-const TICK: Duration = Duration::from_secs(1);
-/// Connections of one data thread that may be silent and yet awake: beyond, they rest as soon as they are silent.
-const AWAKE: usize = 256;
+/// What is read of a body that nobody wanted, so that the connection can go on.
+const DISCARD: usize = 64 * 1024;
+/// What is read after a response that closes the connection, so that the client can read it (RFC 9112 §9.6).
+const AFTERWARDS: usize = 512 * 1024;
 
-/// What is left of a connection that goes on.
-pub(super) struct Left {
-    pub(super) io: Io,
-    /// What has been read of the next request.
-    pub(super) first: Vec<u8>,
+/// What becomes of a connection after a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The next request.
+    Request,
+    /// The next request, if what is left of this one is soon read.
+    Rest,
+    /// It is closed, as its client expects.
+    Close,
+    /// It is closed, and the client may still be sending.
+    Linger,
+    /// It is somebody else's, or broken.
+    Over,
 }
 
-/// Serves a connection to its end (`None`), or until it may rest.
-pub(super) async fn serve<A: Answer>(
-    io: Served,
-    busy: Arc<Busy>,
-    answer: A,
-    drain: drain::Watch,
-) -> hyper::Result<Option<Left>> {
-    let _awake = Awake::begin();
-    let (counting, draining) = (busy.clone(), drain.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
-        let under = counting.begin();
-        let (answer, draining) = (answer.clone(), draining.clone());
-        let upgrade = request.extensions().get::<OnUpgrade>().is_some();
-        if upgrade {
-            counting.ask_upgrade();
+/// Serves a connection to its end; `first` has been read of it.
+pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: drain::Watch) {
+    let conn = http1::Conn::new(io, first).shared();
+    let mut begin = drain.clone();
+    let end = pin!(async move { begin.out_of_patience().await });
+    let mut waiting = Waiting { drain: &drain, end, woken: false, over: false, alarm: None };
+    // What is kept over a wait is kept by every silent connection: a request and its response live elsewhere.
+    loop {
+        let mut reply = match poll_fn(|cx| waiting.poll(&conn, cx)).await {
+            Some(Ok(head)) => {
+                let (asked, mut answering) = ask(&conn, head, &answer);
+                match poll_fn(|cx| poll_answer(&conn, &mut answering, cx)).await {
+                    Some(response) => Reply::begin(&conn, response, &asked, &drain),
+                    None => return,
+                }
+            }
+            Some(Err(error)) => {
+                let asked = Asked { method: Method::GET, version: Version::HTTP_11, persists: false };
+                Reply::begin(&conn, answer.refuse(&error), &asked, &drain)
+            }
+            None => return drop(poll_fn(|cx| conn.lock().poll_shutdown(cx)).await),
+        };
+        let sent = poll_fn(|cx| reply.poll(&conn, cx)).await;
+        let next = if sent.is_ok() { reply.after(&conn) } else { Next::Over };
+        drop(reply);
+        match next {
+            Next::Request => {}
+            // In boxes: rare, and large.
+            Next::Rest if Box::pin(discard(&conn, DISCARD, read_over)).await => {}
+            Next::Rest | Next::Linger => return Box::pin(linger(&conn)).await,
+            Next::Close => return drop(poll_fn(|cx| conn.lock().poll_shutdown(cx)).await),
+            Next::Over => return,
         }
-        async move {
-            if upgrade {
-                // The connection is made ready for it before anybody answers.
-                tokio::task::yield_now().await;
+    }
+}
+
+/// Waits for a request.
+struct Waiting<'a, F> {
+    drain: &'a drain::Watch,
+    /// Ready when the process drains, and a silent connection has had its time.
+    end: Pin<&'a mut F>,
+    woken: bool,
+    over: bool,
+    /// The end of its patience with a part of a head.
+    alarm: Option<Alarm>,
+}
+
+impl<F: Future<Output = ()>> Waiting<'_, F> {
+    /// The next request, or why there is none; `None`: the client has gone, or had its time.
+    fn poll(&mut self, conn: &Shared, cx: &mut Context<'_>) -> Poll<Option<Result<RequestHead, Error>>> {
+        let begun = {
+            let mut conn = conn.lock();
+            match conn.poll_request(cx) {
+                Poll::Ready(Ok(head)) => {
+                    self.alarm = None;
+                    return Poll::Ready(Some(Ok(head)));
+                }
+                Poll::Ready(Err(HeadError::Fault(fault))) => return Poll::Ready(Some(Err(refused(fault)))),
+                Poll::Ready(Err(HeadError::Closed | HeadError::Io(_))) => return Poll::Ready(None),
+                Poll::Pending => {}
             }
-            let mut response = answer.answer(request).await;
-            if draining.is_draining() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            if !conn.has_more() {
+                conn.rest();
             }
-            under.until_end_of(&mut response);
-            Ok::<_, Infallible>(response)
+            conn.has_more()
+        };
+        // One task polls this to its end, so what wakes it once need not be told again before there is something to see.
+        if !std::mem::replace(&mut self.woken, true) || self.drain.has_begun() {
+            self.over = self.over || self.end.as_mut().poll(cx).is_ready();
+        }
+        if !begun {
+            self.alarm = None;
+            return if self.over { Poll::Ready(None) } else { Poll::Pending };
+        }
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::new(Instant::now() + HEADERS_TIMEOUT));
+        ready!(alarm.poll(cx));
+        Poll::Ready(Some(Err(Kind::ClientTimeout.detail("the request's headers did not come in time"))))
+    }
+}
+
+fn refused(fault: Fault) -> Error {
+    match fault {
+        Fault::Malformed(why) => Kind::BadRequest.detail(why),
+        Fault::TooLarge => Kind::RequestHeadersTooLarge.into(),
+    }
+}
+
+/// What of a request matters for its response.
+struct Asked {
+    method: Method,
+    version: Version,
+    /// Whether the client wants to go on with this connection.
+    persists: bool,
+}
+
+/// Hands a request to whoever answers it.
+fn ask<'a, A: Answer>(conn: &Shared, head: RequestHead, answer: &'a A) -> (Asked, Answering<'a>) {
+    let RequestHead { parts, length, persists, spelling, .. } = head;
+    let asked = Asked { method: parts.method.clone(), version: parts.version, persists };
+    let request = Request::from_parts(parts, Incoming::Http1(http1::Incoming::new(conn.clone(), length)));
+    (asked, answer.answer(request, Some(spelling)))
+}
+
+/// The response; `None`: its client has gone.
+fn poll_answer(conn: &Shared, answering: &mut Answering<'_>, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+    match answering.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending => poll_meanwhile(conn, cx).map(|_| None),
+    }
+}
+
+/// Interim responses leave; and if the client goes away, nobody need go on. Ready: it has gone.
+fn poll_meanwhile(conn: &Shared, cx: &mut Context<'_>) -> Poll<io::Error> {
+    let mut conn = conn.lock();
+    if !conn.out.is_empty()
+        && let Poll::Ready(Err(error)) = conn.poll_flush(cx)
+    {
+        return Poll::Ready(error);
+    }
+    conn.poll_gone(cx)
+}
+
+/// A response on its way.
+struct Reply {
+    body: ResponseBody,
+    sender: Sender,
+    /// The connection goes on after it.
+    persists: bool,
+    /// The client wanted it to.
+    wanted: bool,
+    /// It goes on as something else.
+    switches: bool,
+}
+
+impl Reply {
+    /// Writes its head.
+    fn begin(conn: &Shared, response: Response, asked: &Asked, drain: &drain::Watch) -> Self {
+        let (parts, mut body) = response.into_parts();
+        let sending = Sending::of_response(parts.status, &parts.headers, &body, &asked.method, asked.version);
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS
+            || asked.method == Method::CONNECT && parts.status.is_success();
+        if sending == Sending::Exact(0) {
+            body.leave_out();
+        }
+        let mut conn = conn.lock();
+        // A client that was not told to send its body may send it or not: what follows cannot be told from it.
+        let uncertain = conn.end_interim() && !conn.is_read();
+        let persists = asked.persists && !uncertain && sending != Sending::UntilClose && !drain.is_draining();
+        let closing = match (switches, persists) {
+            (true, _) => Closing::AsItSays,
+            (false, false) => Closing::Close,
+            (false, true) if asked.version == Version::HTTP_10 => Closing::KeepAlive,
+            (false, true) => Closing::No,
+        };
+        let to = (&asked.method, asked.version);
+        let spelling = body.spelling.take();
+        response_head(conn.out.buffer(), parts.status, &parts.headers, spelling.as_ref(), to, sending, closing);
+        let sender = Sender { sending, done: sending == Sending::Exact(0) };
+        Self { body, sender, persists, wanted: asked.persists, switches }
+    }
+
+    fn poll(&mut self, conn: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        self.sender.poll(&mut self.body, conn, cx)
+    }
+
+    /// What becomes of the connection, once the response has left.
+    fn after(&self, conn: &Shared) -> Next {
+        let mut conn = conn.lock();
+        if self.switches {
+            conn.hand_over();
+            return Next::Over;
+        }
+        let read = conn.is_read();
+        if !read {
+            conn.close_turn();
+        }
+        match (read, self.persists) {
+            (true, true) => Next::Request,
+            (true, false) if !self.wanted && !conn.has_more() => Next::Close,
+            (false, true) => Next::Rest,
+            _ => Next::Linger,
+        }
+    }
+}
+
+/// How much of a body has been read over; `None`: all of it, or it broke off.
+fn read_over(conn: &mut http1::Conn, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    conn.poll_body(cx).map(frame_length)
+}
+
+fn frame_length(polled: Option<io::Result<Frame<Bytes>>>) -> Option<usize> {
+    polled?.ok().map(|frame| frame.data_ref().map_or(0, Bytes::len))
+}
+
+/// Reads what nobody wants: to its end (`true` if that was reached), but no more than `most`, and not for long.
+async fn discard(
+    conn: &Shared,
+    most: usize,
+    mut poll: impl FnMut(&mut http1::Conn, &mut Context<'_>) -> Poll<Option<usize>>,
+) -> bool {
+    let mut left = most;
+    let all = poll_fn(|cx| {
+        loop {
+            match ready!(poll(&mut conn.lock(), cx)) {
+                None => return Poll::Ready(()),
+                Some(n) if n > left => return Poll::Ready(()),
+                Some(n) => left -= n,
+            }
         }
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // `Served` has a clock of its own, which costs nothing where headers come in one piece.
-        .header_read_timeout(None)
-        .half_close(true)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEADER_BYTES as usize)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(io), service);
-    let (mut begin, mut timer) = (drain.clone(), pin!(tokio::time::sleep(TICK)));
-    let begin = pin!(async move { begin.begun().await });
-    let (is_woken, is_draining) = (false, false);
-    let mut pace =
-        Pace { busy: &busy, drain: &drain, begin, timer: timer.as_mut(), is_woken, draining: is_draining, seen: 0 };
-    loop {
-        match poll_fn(|cx| pace.poll(cx, &mut connection)).await {
-            Next::Over(result) => return result.map(|()| None),
-            Next::Close => Pin::new(&mut connection).graceful_shutdown(),
-            Next::Upgrade => break,
-            Next::Rest => {
-                busy.rest(true);
-                Pin::new(&mut connection).graceful_shutdown();
-                if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx))).await {
-                    return result.map(|()| Some(left(connection.into_parts())));
+    let in_time = tokio::time::timeout(LINGER, all).await.is_ok();
+    in_time && conn.lock().is_read()
+}
+
+/// Closes towards a client that may still be sending: it is told, and listened to for a while, since a connection that
+/// is reset takes the response with it.
+async fn linger(conn: &Shared) {
+    if poll_fn(|cx| conn.lock().poll_shutdown(cx)).await.is_err() {
+        return;
+    }
+    discard(conn, AFTERWARDS, |conn, cx| conn.poll_discard(cx)).await;
+}
+
+/// Sends a body.
+struct Sender {
+    sending: Sending,
+    done: bool,
+}
+
+/// The response cannot be completed: the connection is cut, which is how the client knows.
+struct Cut;
+
+impl Sender {
+    fn poll(&mut self, body: &mut ResponseBody, conn: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        loop {
+            let read = self.poll_read(body, conn, cx);
+            let mut conn = conn.lock();
+            let waits = match read {
+                Ok(waits) => waits,
+                Err(cut) => {
+                    // What came before leaves before the end.
+                    let _ = conn.poll_flush(cx);
+                    return Poll::Ready(Err(cut));
                 }
-                // It was about to do something after all: then it does, and ends.
-                busy.rest(false);
+            };
+            ready!(conn.poll_flush(cx)).map_err(|_| Cut)?;
+            if self.done {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                return conn.poll_gone(cx).map(|_| Err(Cut));
             }
         }
     }
-    let mut connection = connection.with_upgrades();
-    loop {
-        match poll_fn(|cx| pace.poll(cx, &mut connection)).await {
-            Next::Over(result) => return result.map(|()| None),
-            Next::Close => Pin::new(&mut connection).graceful_shutdown(),
-            Next::Rest | Next::Upgrade => {}
-        }
-    }
-}
 
-fn left<S>(parts: http1::Parts<TokioIo<Served>, S>) -> Left {
-    let (io, mut first) = parts.io.into_inner().into_parts();
-    first.splice(..0, parts.read_buf);
-    Left { io, first }
-}
-
-/// Waits until a connection at rest says something. `false`: the process drains, and it had its time.
-pub(super) async fn rest(io: &Io, mut drain: drain::Watch) -> bool {
-    tokio::select! {
-        _ = io.readable() => return true,
-        () = drain.begun() => {}
-    }
-    tokio::time::timeout(LINGER, io.readable()).await.is_ok()
-}
-
-/// What is to be done with a connection.
-enum Next {
-    Over(hyper::Result<()>),
-    /// A request asked to change the protocol.
-    Upgrade,
-    /// It is silent, and may rest.
-    Rest,
-    /// It is silent, and the process drains.
-    Close,
-}
-
-/// Looks after a connection while it is polled.
-struct Pace<'a> {
-    busy: &'a Busy,
-    drain: &'a drain::Watch,
-    /// Ready when the drain begins; polled once, to be woken.
-    begin: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
-    timer: Pin<&'a mut Sleep>,
-    is_woken: bool,
-    draining: bool,
-    /// Requests that had begun at the last tick.
-    seen: usize,
-}
-
-impl Pace<'_> {
-    /// Polls the connection, and only when it waits looks at the rest, by flags: most polls carry a request.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
-    ) -> Poll<Next> {
-        if let Poll::Ready(result) = Pin::new(connection).poll(cx) {
-            return Poll::Ready(Next::Over(result));
-        }
-        if self.busy.take_upgrade() {
-            return Poll::Ready(Next::Upgrade);
-        }
-        if !self.draining && Awake::are_many() && self.busy.may_rest() {
-            return Poll::Ready(Next::Rest);
-        }
-        if !std::mem::replace(&mut self.is_woken, true) {
-            // One task polls this to its end, so what wakes it once need not be told again.
-            let _ = (self.begin.as_mut().poll(cx), self.timer.as_mut().poll(cx));
-        }
-        if !self.draining && self.drain.is_draining() {
-            self.draining = true;
-            self.timer.as_mut().reset(Instant::now() + LINGER);
-            let _ = self.timer.as_mut().poll(cx);
-        }
-        while self.timer.is_elapsed() {
-            let next = if self.draining { self.linger() } else { self.tick() };
-            let _ = self.timer.as_mut().poll(cx);
-            if let Some(next) = next {
-                return Poll::Ready(next);
+    /// Reads from the body while there is room; whether it has to be waited for.
+    fn poll_read(&mut self, body: &mut ResponseBody, conn: &Shared, cx: &mut Context<'_>) -> Result<bool, Cut> {
+        while !self.done && conn.lock().out.has_room() {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Ok(frame))) => self.add(conn, frame)?,
+                Poll::Ready(None) => self.end(conn, None)?,
+                Poll::Ready(Some(Err(_))) => return Err(Cut),
+            }
+            if self.sending == Sending::Exact(0) && body.is_end_stream() {
+                self.done = true;
             }
         }
-        Poll::Pending
+        Ok(false)
     }
 
-    fn linger(&mut self) -> Option<Next> {
-        self.timer.as_mut().reset(Instant::now() + LINGER);
-        self.busy.is_idle().then_some(Next::Close)
+    fn add(&mut self, conn: &Shared, frame: Frame<Bytes>) -> Result<(), Cut> {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => return self.end(conn, frame.into_trailers().ok()),
+        };
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut conn = conn.lock();
+        match &mut self.sending {
+            Sending::Exact(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(Cut)?;
+                conn.out.push(data, b"");
+            }
+            Sending::Chunked => {
+                chunk_start(conn.out.buffer(), data.len());
+                conn.out.push(data, b"\r\n");
+            }
+            Sending::UntilClose => conn.out.push(data, b""),
+        }
+        Ok(())
     }
 
-    fn tick(&mut self) -> Option<Next> {
-        self.timer.as_mut().reset(Instant::now() + TICK);
-        let before = std::mem::replace(&mut self.seen, self.busy.begun());
-        (before == self.seen && self.busy.may_rest()).then_some(Next::Rest)
-    }
-}
-
-thread_local! {
-    static SERVED: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the connections that this data thread serves and that are not at rest.
-struct Awake;
-
-impl Awake {
-    fn begin() -> Self {
-        SERVED.set(SERVED.get() + 1);
-        Self
-    }
-
-    fn are_many() -> bool {
-        SERVED.get() > AWAKE
-    }
-}
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        SERVED.set(SERVED.get().saturating_sub(1));
+    fn end(&mut self, conn: &Shared, trailers: Option<http::HeaderMap>) -> Result<(), Cut> {
+        match self.sending {
+            Sending::Exact(0) | Sending::UntilClose => {}
+            Sending::Exact(_) => return Err(Cut),
+            Sending::Chunked => chunk_end(conn.lock().out.buffer(), trailers.as_ref()),
+        }
+        self.done = true;
+        Ok(())
     }
 }
 

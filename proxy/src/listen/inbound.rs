@@ -4,12 +4,15 @@ use super::{
     captured::result,
     detect::{How, Speaks, Told, detect, race},
     hello::{self, Hello},
-    http::{Answer, serve},
+    http::{Answer, Answering, serve},
     original, tcp,
 };
 use crate::{
+    body::Incoming,
     drain,
     error::{Error, Kind},
+    http1::Spelling,
+    io::Ahead,
     policy::authz::{Asked, enforce},
     record::Recorder,
     request::{Captured, Connection, Fields, Request},
@@ -22,8 +25,7 @@ use crate::{
     upstream::Io,
 };
 use http::HeaderValue;
-use hyper::body::Incoming;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446 §5.1).
@@ -33,8 +35,6 @@ const FIRST_BYTE: Duration = Duration::from_secs(30);
 /// A caller in plain text that waits for the application to speak is listened to for so long before: who speaks mutual
 /// TLS speaks at once.
 const LISTENS: Duration = Duration::from_millis(2);
-/// A connection of which nobody knows what it is need not be waited for much longer when the process drains.
-const DRAINING: Duration = Duration::from_secs(2);
 
 /// Serves the inbound side on all data threads.
 #[derive(Clone)]
@@ -133,7 +133,7 @@ impl Inbound {
         let chosen = |sni: Option<&str>| inbound.named(sni).cloned();
         let required =
             |sni: Option<&str>| chosen(sni).and_then(|c| c.tls()).is_none_or(|t| t.require_client_certificate);
-        let (stream, who) = self.inner.server.accept(tcp, required).await.map_err(|e| refused(&e))?;
+        let (stream, who) = self.inner.server.accept(Ahead::new(tcp), required).await.map_err(|e| refused(&e))?;
         let chains = chosen(who.sni.as_deref())
             .filter(|chains| chains.tls().is_some())
             .ok_or_else(|| Kind::RouteNotFound.detail(format!("no port here is called {:?}", who.sni)))?;
@@ -164,33 +164,25 @@ impl Inbound {
     }
 
     async fn serve(self, connection: Arc<Connection>, mut io: Io, chains: Chains, alpn: Option<Alpn>) {
-        let drain = self.inner.drain.clone();
-        if connection.tls {
-            // Who speaks HTTP over mutual TLS says so, where it matters.
-            let Some(chain) = chains.of(alpn.is_some()).cloned() else { return };
-            if let InboundService::Tcp { .. } = chain.service {
-                return Box::pin(self.bytes(&connection, io, &chain)).await;
-            }
-            let (speaks, first) = match alpn {
-                Some(Alpn::H2) => (Speaks::Http2, vec![]),
-                Some(Alpn::Http1) => (Speaks::Http1, vec![]),
-                None => match detect(&mut io, &drain).await {
-                    Ok(Some(detected)) => detected,
-                    _ => return,
-                },
-            };
-            let callee = Callee { inner: self.inner, connection, chain };
-            return serve(io, first, speaks, callee, drain).await;
-        }
-        if chains.detects() {
+        if !connection.tls && chains.detects() {
             return Box::pin(self.detect(connection, io, chains)).await;
         }
-        let Some(chain) = chains.of(false).cloned() else { return };
+        // Who speaks HTTP over mutual TLS says so, where it matters.
+        let Some(chain) = chains.of(alpn.is_some()).cloned() else { return };
+        drop(chains);
+        let drain = self.inner.drain.at_random();
         if let InboundService::Tcp { .. } = chain.service {
             self.told(&connection, "bytes", How::Declared);
             return Box::pin(self.bytes(&connection, io, &chain)).await;
         }
-        let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
+        let (speaks, first) = match alpn {
+            Some(Alpn::H2) => (Speaks::Http2, vec![]),
+            Some(Alpn::Http1) => (Speaks::Http1, vec![]),
+            None => match detect(&mut io, &drain).await {
+                Ok(Some(detected)) => detected,
+                _ => return,
+            },
+        };
         self.told(&connection, result(speaks), How::Declared);
         serve(io, first, speaks, Callee { inner: self.inner, connection, chain }, drain).await;
     }
@@ -199,7 +191,7 @@ impl Inbound {
     async fn detect(self, connection: Arc<Connection>, mut io: Io, chains: Chains) {
         let Some(bytes) = chains.of(false).cloned() else { return };
         let (mut rest, mut other) = (None, None);
-        let mut drain = self.inner.drain.clone();
+        let mut drain = self.inner.drain.at_random();
         let open = async {
             let mut opened = self.open(&connection, &bytes).await?;
             let io = opened.take();
@@ -208,7 +200,8 @@ impl Inbound {
         };
         let told = tokio::select! {
             told = race(&mut io, &mut other, open, false) => told,
-            () = async { drain.begun().await; tokio::time::sleep(DRAINING).await } => return,
+            // A connection of which nobody knows what it is is kept like any other that is silent.
+            () = drain.out_of_patience() => return,
         };
         match told {
             Ok(Told::Gone) => {}
@@ -216,7 +209,6 @@ impl Inbound {
                 self.told(&connection, result(speaks), How::ClientBytes);
                 drop((rest, other));
                 let Some(chain) = chains.of(true).cloned() else { return };
-                let drain = self.inner.drain.clone();
                 serve(io, first, speaks, Callee { inner: self.inner, connection, chain }, drain).await;
             }
             Ok(Told::Bytes(read)) => {
@@ -253,7 +245,7 @@ impl Inbound {
     }
 
     fn told(&self, connection: &Connection, result: &'static str, how: How) {
-        if connection.captured.is_some() {
+        if !connection.tls && connection.captured.is_some() {
             self.inner.metrics.detected(Direction::Inbound, result, how.as_str());
         }
     }
@@ -290,7 +282,7 @@ struct Callee {
 }
 
 impl Answer for Callee {
-    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    fn answer(&self, request: http::Request<Incoming>, spelling: Option<Spelling>) -> Answering<'_> {
         let fields = Fields::of(request.headers());
         let record = self.inner.recorder.begin(&request, fields.grpc, &self.connection);
         let snapshot = self.inner.state.load();
@@ -301,9 +293,14 @@ impl Answer for Callee {
         });
         let chain = chains.and_then(|chains| chains.of(true)).cloned();
         let chain = chain.filter(|c| c.tls.is_some() == self.connection.tls).unwrap_or_else(|| self.chain.clone());
-        match Request::admit(request, fields, self.connection.clone(), snapshot, record.clone()) {
-            Ok(request) => stack::inbound(&self.inner.parts, &chain, request).await,
-            Err(error) => record.refused(&error, fields.grpc),
+        let connection = self.connection.clone();
+        match Request::admit(request, spelling, fields, connection, snapshot, record.clone()) {
+            Ok(request) => stack::inbound(&self.inner.parts, &chain, request),
+            Err(error) => Box::pin(ready(record.refused(&error, fields.grpc))),
         }
+    }
+
+    fn refuse(&self, error: &Error) -> Response {
+        self.inner.recorder.begin(&http::Request::new(()), false, &self.connection).refused(error, false)
     }
 }

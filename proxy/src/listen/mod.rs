@@ -4,14 +4,14 @@
 mod accept;
 mod captured;
 mod detect;
+mod extended;
 mod hello;
 mod http;
 mod http1;
 mod inbound;
-mod io;
 mod original;
 mod outbound;
-mod prefixed;
+mod resets;
 mod tcp;
 
 pub use accept::{Accepting, Bound, Places, bind, bind_v6};

@@ -2,25 +2,27 @@
 
 use super::{
     detect::detect,
-    http::{Answer, serve},
+    http::{Answer, Answering, serve},
     tcp,
 };
 use crate::{
+    body::Incoming,
     drain,
-    error::Kind,
+    error::{Error, Kind},
+    http1::Spelling,
     record::Recorder,
     reply,
     request::{Connection, Fields, Request},
     stack,
     stage::Response,
     state::State,
+    takeover::Takeover,
     telemetry::Direction,
     tunnel::Tunnel,
     upstream::Io,
 };
 use http::{Method, header::HOST};
-use hyper::body::Incoming;
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::ready, net::SocketAddr, sync::Arc};
 use tokio::net::TcpStream;
 
 /// Serves the outbound side on all data threads.
@@ -52,7 +54,7 @@ impl Outbound {
     /// Serves one connection of the application.
     pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
         let mut io = Io::plain(tcp);
-        let drain = self.inner.drain.clone();
+        let drain = self.inner.drain.at_random();
         let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
         let connection = Arc::new(Connection {
             direction: Direction::Outbound,
@@ -76,19 +78,22 @@ pub(super) struct Caller {
 }
 
 impl Answer for Caller {
-    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    fn answer(&self, request: http::Request<Incoming>, spelling: Option<Spelling>) -> Answering<'_> {
         if request.method() == Method::CONNECT {
-            // Boxed: it is large, and rare.
-            return Box::pin(self.connect(request)).await;
+            return Box::pin(self.connect(request));
         }
         let fields = Fields::of(request.headers());
         let record = self.inner.recorder.begin(&request, fields.grpc, &self.connection);
         let snapshot = self.inner.state.load();
-        let admitted = Request::admit(request, fields, self.connection.clone(), snapshot, record.clone());
-        match admitted {
-            Ok(request) => self.inner.stack.call(request).await,
-            Err(error) => record.refused(&error, fields.grpc),
+        let connection = self.connection.clone();
+        match Request::admit(request, spelling, fields, connection, snapshot, record.clone()) {
+            Ok(request) => self.inner.stack.call(request),
+            Err(error) => Box::pin(ready(record.refused(&error, fields.grpc))),
         }
+    }
+
+    fn refuse(&self, error: &Error) -> Response {
+        self.inner.recorder.begin(&http::Request::new(()), false, &self.connection).refused(error, false)
     }
 }
 
@@ -105,13 +110,12 @@ impl Caller {
         let opened = tcp::open(&self.inner.state, asked, &record).await;
         match opened {
             Ok((upstream, idle)) => {
-                let client = hyper::upgrade::on(&mut request);
-                self.inner.tunnel.spawn(async move |counted| match client.await {
-                    Ok(client) => {
-                        let client = hyper_util::rt::TokioIo::new(client);
+                let client = Takeover::of(&mut request);
+                self.inner.tunnel.spawn(async move |counted| match client.taken().await {
+                    Some(client) => {
                         crate::tunnel::join(client, upstream, idle, counted).await;
                     }
-                    Err(error) => tracing::debug!(%error, "a CONNECT did not come about"),
+                    None => tracing::debug!("a CONNECT did not come about"),
                 });
                 record.answered(reply::status(http::StatusCode::OK))
             }

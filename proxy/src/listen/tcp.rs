@@ -1,9 +1,9 @@
 //! Bytes: a connection to one endpoint of a destination, chosen as for a request, tried again elsewhere while nothing
 //! has been sent.
 
-use super::prefixed::Prefixed;
 use crate::{
     error::{Error, Kind, Result},
+    http1::Taken,
     logic::Outcome,
     record::Record,
     state::{Call, Cluster, Host, HostEntry, RouteAction, Speech, State},
@@ -49,7 +49,7 @@ impl Opened {
     /// read of each already.
     pub async fn carry(self, with: Io, client: Vec<u8>, server: Vec<u8>, counted: Counted) {
         let Some(io) = self.io else { return };
-        let (client, server) = (Prefixed::new(with, client), Prefixed::new(io, server));
+        let (client, server) = (Taken { io: with, first: client.into() }, Taken { io, first: server.into() });
         let moved = tunnel::join(client, server, self.idle, counted).await;
         self.cluster.metrics.carried(moved.forth, moved.back);
     }

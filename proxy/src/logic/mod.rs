@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod budget;
 pub mod ewma;
 pub mod grpc_timeout;
+pub mod keepalive;
 pub mod limits;
 pub mod outlier;
 pub mod pick;
@@ -14,9 +15,10 @@ pub mod weighted;
 
 pub use budget::RetryBudget;
 pub use ewma::{PeakEwma, Ticket};
+pub use keepalive::KeepAlive;
 pub use limits::{ClusterLimits, Limit, Permit};
 pub use outlier::{EndpointHealth, Outcome, Outlier};
-pub use pick::{Member, Picked, Picker, View};
+pub use pick::{Member, Part, Picked, Picker, View};
 pub use weighted::Weighted;
 
 /// A uniform number below `n` from a uniform 64-bit draw (Lemire's multiplication; the bias is below `n / 2^64`).

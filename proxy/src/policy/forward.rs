@@ -4,10 +4,11 @@
 use crate::{
     body::{Body, ResponseBody},
     error::{Kind, Result},
+    http1::Interim,
     logic::grpc_timeout,
     request::{Attempt, AttemptFailed, Fields, Placed, remove_hop_by_hop},
     stage::{Response, Stage},
-    upstream::Exchange,
+    upstream::{Exchange, Outgoing},
 };
 use http::{
     HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
@@ -26,7 +27,8 @@ impl Stage<Placed> for Forward {
 
     async fn call(&self, placed: Placed) -> Result<Response, AttemptFailed> {
         let Placed { attempt, endpoint, begun } = placed;
-        let Attempt { mut message, cluster, worker, grpc, spoken, deadline, record, .. } = *attempt;
+        let Attempt { mut message, cluster, worker, grpc, spoken, deadline, record, spelling, interim, fresh, .. } =
+            *attempt;
         let upgrade = message.headers().contains_key(header::UPGRADE);
         let version = match cluster.config.protocol {
             _ if upgrade => Version::HTTP_11,
@@ -41,7 +43,12 @@ impl Stage<Placed> for Forward {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             message.headers_mut().insert(GRPC_TIMEOUT.clone(), grpc_timeout::format(left));
         }
-        match endpoint.pool.send(worker, &cluster.dialer, message, begun).await {
+        if version == Version::HTTP_2 && message.headers_mut().remove(header::EXPECT).is_some() {
+            // Interim responses of HTTP/2 do not come this far: whoever waits for one is told to go on.
+            interim.iter().for_each(Interim::go_on);
+        }
+        let outgoing = Outgoing { message, spelling, interim, fresh };
+        match endpoint.pool.send(worker, &cluster.dialer, outgoing, begun).await {
             Ok(exchange) => {
                 record.with(|r| {
                     if let Some(last) = r.told.attempts.last_mut() {
@@ -99,6 +106,7 @@ fn back(exchange: Exchange) -> Response {
     }
     parts.version = Version::HTTP_11;
     let mut body = ResponseBody::incoming(incoming);
+    body.spelling = exchange.spelling;
     if switching {
         // The connection now belongs to the upgrade; there is nothing to give back.
         drop(exchange.lease);

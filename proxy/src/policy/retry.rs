@@ -71,6 +71,8 @@ impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Retry<N> {
 /// Why another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
+    /// The last one was sent as its kept connection closed. No fault of the endpoint's, and none that costs a retry.
+    Stale,
     /// The last one was never processed.
     Safe,
     /// The route says so.
@@ -90,6 +92,8 @@ struct Tries {
     made: u32,
     safe: u32,
     declared: u32,
+    /// The next one takes a new connection: a kept one has just been found closed.
+    fresh: bool,
     tried: SmallVec<[usize; 2]>,
     _permit: Option<Permit>,
 }
@@ -122,6 +126,7 @@ impl Tries {
             made: 0,
             safe: 0,
             declared: 0,
+            fresh: false,
             tried: SmallVec::new(),
             _permit: None,
         }
@@ -138,11 +143,14 @@ impl Tries {
         record.with(|r| r.tries = self.made);
         Ok(Box::new(Attempt {
             message,
+            spelling: self.routed.request.spelling.clone(),
+            interim: self.routed.request.interim.clone(),
             cluster: self.routed.cluster.clone(),
             worker: self.routed.request.connection.worker,
             grpc: self.routed.request.fields.grpc,
             spoken: self.routed.request.spoken,
             tried: self.tried.clone(),
+            fresh: self.fresh,
             deadline: self.deadline(),
             record,
             permit: None,
@@ -169,8 +177,11 @@ impl Tries {
                 ) {
                     return None;
                 }
-                let stale = kind == Kind::StaleConnection && self.idempotent;
-                if (failed.error.retry().is_always_safe() || stale) && self.safe < SAFE_TRIES {
+                let safe = failed.error.retry().is_always_safe();
+                if kind == Kind::StaleConnection && (safe || self.idempotent) && !self.fresh {
+                    return Some(Verdict::Stale);
+                }
+                if safe && self.safe < SAFE_TRIES {
                     return Some(Verdict::Safe);
                 }
                 let on = &policy?.on;
@@ -186,6 +197,7 @@ impl Tries {
     /// Gets the next message ready; `false` when it cannot be sent again.
     fn prepare(&mut self, verdict: Verdict, result: &mut Result<Response, AttemptFailed>) -> bool {
         match verdict {
+            Verdict::Stale => self.fresh = true,
             Verdict::Safe => self.safe += 1,
             Verdict::Declared => self.declared += 1,
         }
@@ -193,7 +205,9 @@ impl Tries {
             Err(failed) => failed.slot,
             Ok(_) => self.routed.request.record.with(|r| r.slot),
         };
-        self.tried.extend(slot);
+        if verdict != Verdict::Stale {
+            self.tried.extend(slot);
+        }
         // A message that came back whole can go again as it is.
         if let Err(failed) = result
             && let Some(message) = failed.message.take()
@@ -216,6 +230,9 @@ impl Tries {
 
     /// Waits until the next try may begin.
     async fn allowed(&mut self, verdict: Verdict) -> Result<(), Kind> {
+        if verdict == Verdict::Stale {
+            return Ok(());
+        }
         let cluster = &self.routed.cluster;
         if !cluster.budget.try_withdraw(std::time::Instant::now()) {
             return Err(Kind::RetryBudgetExhausted);

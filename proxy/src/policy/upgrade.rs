@@ -2,13 +2,13 @@
 //! destination agrees, both sides are joined and carried as bytes to their end.
 
 use crate::{
+    body::Incoming,
     error::{Error, Kind},
     request::Routed,
     stage::{Response, Stage},
     tunnel::{self, Tunnel},
 };
 use http::{HeaderValue, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use std::time::Duration;
 
 /// Joins both sides of an upgrade.
@@ -42,15 +42,18 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Upgrades<N> {
             let Some((client, idle)) = asked else {
                 return Err(Kind::UpgradeFailed.detail("an upgrade that nobody asked for"));
             };
-            let upstream = hyper::upgrade::on(&mut response);
-            self.tunnel.spawn(async move |counted| {
-                let (client, upstream) = tokio::join!(client, upstream);
-                match (client, upstream) {
-                    (Ok(client), Ok(upstream)) => {
-                        tunnel::join(TokioIo::new(client), TokioIo::new(upstream), idle, counted).await;
-                    }
-                    (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "an upgrade did not come about"),
+            let Some(upstream) = response.body_mut().take_incoming() else {
+                return Err(Kind::UpgradeFailed.detail("its connection is gone"));
+            };
+            let Incoming::Http1(upstream) = upstream else {
+                return Err(Kind::UpgradeFailed.detail("an answer of HTTP/1 over HTTP/2"));
+            };
+            let upstream = upstream.take_over().ok_or_else(|| Kind::UpgradeFailed.detail("its connection is gone"))?;
+            self.tunnel.spawn(async move |counted| match client.taken().await {
+                Some(client) => {
+                    tunnel::join(client, upstream, idle, counted).await;
                 }
+                None => tracing::debug!("an upgrade did not come about"),
             });
         }
         Ok(response)

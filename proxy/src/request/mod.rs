@@ -10,23 +10,22 @@ pub use fields::Fields;
 pub use routed::{Attempt, AttemptFailed, Deadline, Placed, Routed};
 
 use crate::{
-    body::Body,
+    body::{Body, Incoming},
     error::{Error, Kind, Result},
+    http1::{Interim, Spelling},
     record::Record,
     state::Snapshot,
+    takeover::Takeover,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Header fields that a request may have, besides the limit on their bytes: each costs memory of its own.
-pub const MAX_HEADERS: usize = 128;
+pub use crate::http1::MAX_HEADERS;
 
 /// A request on its way in, not yet routed.
 pub struct Request {
@@ -40,6 +39,10 @@ pub struct Request {
     pub fields: Fields,
     /// The version of HTTP that the client speaks.
     pub spoken: Version,
+    /// Its head as the client wrote it, where that is HTTP/1.
+    pub spelling: Option<Spelling>,
+    /// The way back for interim responses, where the client can get them.
+    pub interim: Option<Interim>,
     /// The upgrade it asks for.
     pub upgrade: Option<Upgrade>,
     /// Whether an upgrade is being carried out: such a request is sent once.
@@ -59,7 +62,7 @@ pub struct Upgrade {
     /// The `Upgrade` header.
     pub protocol: HeaderValue,
     /// The client's side, once the response has been sent.
-    pub client: OnUpgrade,
+    pub client: Takeover,
 }
 
 impl Request {
@@ -69,6 +72,7 @@ impl Request {
     /// `bad_request`, `request_headers_too_large`: what was wrong stands in the detail.
     pub fn admit(
         mut incoming: http::Request<Incoming>,
+        spelling: Option<Spelling>,
         fields: Fields,
         connection: Arc<Connection>,
         snapshot: Arc<Snapshot>,
@@ -78,12 +82,15 @@ impl Request {
         let upgrade = fields.upgrade.then(|| upgrade_offer(&mut incoming)).flatten();
         let (mut parts, body) = incoming.into_parts();
         let authority = authority(&parts)?;
+        let interim = body.interim();
         let fields = remove_hop_by_hop(&mut parts.headers, fields);
         join_cookies(&mut parts, &fields);
         Ok(Box::new(Self {
             authority,
             fields,
             spoken: parts.version,
+            spelling,
+            interim,
             parts,
             body: Body::incoming(body),
             upgrade,
@@ -106,6 +113,14 @@ fn check<B>(request: &http::Request<B>, fields: &Fields) -> Result<()> {
     }
     if request.version() == Version::HTTP_11 && fields.hosts == 0 {
         return Err(bad("an HTTP/1.1 request without Host"));
+    }
+    if fields.content_length {
+        let mut lengths = request.headers().get_all(CONTENT_LENGTH).iter();
+        let digits = |v: &HeaderValue| !v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit);
+        if !lengths.next().is_some_and(digits) || lengths.next().is_some() {
+            // RFC 9110 §8.6: what another hop could read otherwise.
+            return Err(bad("a Content-Length that is not one number"));
+        }
     }
     if fields.transfer_encoding && fields.content_length {
         // RFC 9112 §6.1: the mark of request smuggling.
@@ -169,7 +184,7 @@ fn upgrade_offer(request: &mut http::Request<Incoming>) -> Option<Upgrade> {
     if has_token(&protocol, "h2c") {
         return None;
     }
-    Some(Upgrade { protocol, client: hyper::upgrade::on(request) })
+    Some(Upgrade { protocol, client: Takeover::of(request) })
 }
 
 fn has_token(value: &HeaderValue, token: &str) -> bool {

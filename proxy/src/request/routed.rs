@@ -4,6 +4,7 @@ use super::Request;
 use crate::{
     body::Body,
     error::Error,
+    http1::{Interim, Spelling},
     logic::Permit,
     record::Record,
     state::{Cluster, Endpoint, Route, Target},
@@ -40,6 +41,10 @@ pub struct Deadline {
 pub struct Attempt {
     /// What is sent.
     pub message: http::Request<Body>,
+    /// Its head as the client wrote it.
+    pub spelling: Option<Spelling>,
+    /// The way back for interim responses.
+    pub interim: Option<Interim>,
     /// Where to.
     pub cluster: Arc<Cluster>,
     /// On which data thread.
@@ -50,6 +55,8 @@ pub struct Attempt {
     pub spoken: Version,
     /// Endpoints that failed this request already, by their slots.
     pub tried: SmallVec<[usize; 2]>,
+    /// Whether it is to take a new connection.
+    pub fresh: bool,
     /// The end of the request's time.
     pub deadline: Option<Instant>,
     /// What is told about the request.

@@ -49,8 +49,8 @@ impl Outbound {
     }
 
     /// Answers a request.
-    pub async fn call(&self, request: Box<Request>) -> Response {
-        self.0.boxed(request).await
+    pub fn call(&self, request: Box<Request>) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        self.0.boxed(request)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use super::{
     Cluster, Endpoint, Forward, Host, HostEntry, Inbound, InboundChain, InboundService, Parts, Route, RouteAction,
-    RouteTable, Snapshot, Speech, Target, cluster::members, inbound::Chains,
+    RouteTable, Snapshot, Speech, Target,
+    cluster::{members, millis, part},
+    inbound::Chains,
 };
 use crate::{
     logic::{ClusterLimits, EndpointHealth, Outlier, PeakEwma, Picker, RetryBudget},
@@ -272,9 +274,15 @@ fn cluster(
             None => outlier,
         }
     });
+    let part = part(&parts.workload, config.protocol);
+    let mut picker = Picker::new(&config.load_balancing, &members(&source), config.panic_threshold_percent, part);
+    if let Some(old) = before {
+        picker = picker.after(&old.picker, millis(parts.born, now));
+    }
     Arc::new(Cluster {
         dialer: dialer(parts, config, &limits),
-        picker: Picker::new(&config.load_balancing, &members(&source), config.panic_threshold_percent),
+        picker,
+        born: parts.born,
         metrics: before.map_or_else(|| parts.metrics.cluster(&whole(&config.name)), |old| old.metrics.clone()),
         config: config.clone(),
         limits,
@@ -290,6 +298,7 @@ fn dialer(parts: &Parts, config: &model::Cluster, limits: &Arc<ClusterLimits>) -
     Dialer {
         connect_timeout: config.connect_timeout,
         idle_timeout: config.idle_timeout.unwrap_or(idle),
+        http2_idle_timeout: config.idle_timeout.unwrap_or(MESH_IDLE),
         max_age: config.max_connection_age,
         tls: config
             .tls

@@ -3,14 +3,14 @@
 use crate::{
     error::{Error, Kind, Result},
     logic::{
-        ClusterLimits, EndpointHealth, Member, Outcome, Outlier, PeakEwma, Picker, RetryBudget, Ticket, View,
+        ClusterLimits, EndpointHealth, Member, Outcome, Outlier, Part, PeakEwma, Picker, RetryBudget, Ticket, View,
         outlier::{Change, Transition},
     },
     telemetry::ClusterMetrics,
     upstream::{Dialer, Pool},
 };
 use std::{net::SocketAddr, sync::Arc, time::Instant};
-use weir_config::model::{self, LoadBalancing};
+use weir_config::model::{self, LoadBalancing, Protocol};
 
 /// A destination.
 pub struct Cluster {
@@ -29,6 +29,8 @@ pub struct Cluster {
     pub(super) source: Arc<model::Endpoints>,
     pub(super) picker: Picker,
     pub(super) outlier: Option<Outlier>,
+    /// Against which the picker's time is counted.
+    pub(super) born: Instant,
 }
 
 /// One instance: it lives as long as its address stays in the cluster.
@@ -83,6 +85,11 @@ impl Cluster {
     /// A request begins at an endpoint.
     pub fn begin(self: &Arc<Self>, chosen: &Chosen, now: Instant) -> Call {
         Call { cluster: self.clone(), slot: chosen.slot, ticket: chosen.endpoint.load.start(now) }
+    }
+
+    /// Endpoints that requests go to now: of many, as many as the load asks for.
+    pub fn used(&self) -> usize {
+        self.picker.used()
     }
 
     /// Endpoints that are ejected now.
@@ -185,6 +192,37 @@ impl View for Now<'_> {
     fn generation(&self) -> u64 {
         self.cluster.outlier.as_ref().map_or(0, Outlier::generation)
     }
+
+    fn under_way(&self) -> u64 {
+        self.cluster.limits.requests.used().into()
+    }
+
+    fn millis(&self) -> u64 {
+        millis(self.cluster.born, self.now)
+    }
+}
+
+/// The time of a picker.
+pub(super) fn millis(born: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(born).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How much of many endpoints a sidecar uses. Requests that share a connection are worth keeping together; those that
+/// have one each are not. The connections of bytes last, and are not counted as under way: they go to all.
+pub(super) fn part(workload: &str, protocol: Protocol) -> Option<Part> {
+    let busy = match protocol {
+        Protocol::Tcp => return None,
+        Protocol::Http2 => 24,
+        Protocol::Http1 | Protocol::UseDownstream => 4,
+    };
+    Some(Part { sidecar: number(workload.as_bytes()), busy })
+}
+
+/// The same number for the same bytes in every process.
+fn number(bytes: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 /// Endpoints as the picker wants them, in the order of their slots.
@@ -193,6 +231,7 @@ pub(super) fn members(source: &model::Endpoints) -> Vec<Member> {
     localities
         .flat_map(|(index, locality)| {
             locality.endpoints.iter().map(move |endpoint| Member {
+                key: number(endpoint.address.to_string().as_bytes()),
                 priority: locality.priority,
                 locality: index as u32,
                 locality_weight: locality.weight,

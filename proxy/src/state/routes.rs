@@ -1,8 +1,13 @@
 //! From an authority and a request to a route: tables made when the configuration is built.
 
+mod index;
+#[cfg(test)]
+mod index_tests;
+
 use super::Cluster;
 use crate::telemetry::RequestMetrics;
 use http::{HeaderMap, HeaderValue, request::Parts};
+use index::Index;
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 use weir_config::model::{
     self, Domain, HeaderMatch, HeaderMutations, HeaderPredicate, HostRewrite, PathRewrite, QueryMatch, Redirect,
@@ -13,12 +18,19 @@ use weir_config::model::{
 pub struct RouteTable {
     /// The resource's name.
     pub name: Arc<str>,
-    hosts: Vec<Vec<Arc<Route>>>,
+    hosts: Vec<Routes>,
     exact: HashMap<String, usize>,
     // Longest first.
     suffixes: Vec<(String, usize)>,
     prefixes: Vec<(String, usize)>,
     any: Option<usize>,
+}
+
+/// The routes of a virtual host, in the order in which they are tried.
+struct Routes {
+    list: Vec<Arc<Route>>,
+    /// Where there are many.
+    index: Option<Index>,
 }
 
 /// One rule, with its destinations found.
@@ -89,7 +101,7 @@ impl RouteTable {
             Self { name, hosts: vec![], exact: HashMap::new(), suffixes: vec![], prefixes: vec![], any: None };
         for (domains, routes) in virtual_hosts {
             let index = table.hosts.len();
-            table.hosts.push(routes);
+            table.hosts.push(Routes::new(routes));
             for domain in domains {
                 match domain {
                     Domain::Exact(text) => {
@@ -108,18 +120,18 @@ impl RouteTable {
 
     /// All routes, for people.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.hosts.iter().flatten()
+        self.hosts.iter().flat_map(|host| &host.list)
     }
 
     /// The first route of the best virtual host that the request matches.
     pub fn find(&self, authority: &str, parts: &Parts, grpc: bool) -> Option<&Arc<Route>> {
         let host = self.host(authority)?;
-        self.hosts.get(host)?.iter().find(|route| matches(&route.matches, parts, grpc))
+        self.hosts.get(host)?.find(parts, grpc)
     }
 
     /// The first route of an authority, whatever its conditions: for bytes, which have no path.
     pub fn first(&self, authority: &str) -> Option<&Arc<Route>> {
-        self.hosts.get(self.host(authority)?)?.first()
+        self.hosts.get(self.host(authority)?)?.list.first()
     }
 
     fn host(&self, authority: &str) -> Option<usize> {
@@ -144,6 +156,21 @@ impl RouteTable {
     }
 }
 
+impl Routes {
+    fn new(list: Vec<Arc<Route>>) -> Self {
+        let index = (list.len() >= index::WORTH_IT).then(|| Index::new(list.iter().map(|r| &r.matches.path)));
+        Self { list, index }
+    }
+
+    fn find(&self, parts: &Parts, grpc: bool) -> Option<&Arc<Route>> {
+        let fits = |route: &&Arc<Route>| matches(&route.matches, parts, grpc);
+        match &self.index {
+            None => self.list.iter().find(fits),
+            Some(index) => index.candidates(path_of(parts)).filter_map(|place| self.list.get(place)).find(fits),
+        }
+    }
+}
+
 impl Forward {
     /// The destination that a draw falls on.
     pub fn target(&self, draw: u64) -> Option<&Arc<Target>> {
@@ -160,9 +187,17 @@ impl Forward {
     }
 }
 
+/// The path that rules are about. A question to the whole server (`OPTIONS *`, RFC 9110 §9.3.7) is one about its root.
+fn path_of(parts: &Parts) -> &str {
+    match parts.uri.path() {
+        "*" => "/",
+        path => path,
+    }
+}
+
 fn matches(wanted: &RouteMatch, parts: &Parts, is_grpc: bool) -> bool {
     let RouteMatch { path, method, headers, query, grpc } = wanted;
-    path.is_match(parts.uri.path())
+    path.is_match(path_of(parts))
         && method.as_ref().is_none_or(|m| *m == parts.method)
         && (!grpc || is_grpc)
         && headers.iter().all(|h| header_matches(h, &parts.headers))

@@ -28,6 +28,14 @@ impl State {
                 }
             }
         }
+        out.family(
+            "weir_endpoints_used",
+            "gauge",
+            "Endpoints that requests go to: of many, as many as the load asks for.",
+        );
+        for cluster in &clusters {
+            out.sample([("destination", &*cluster.config.name)], cluster.used());
+        }
         let now = Instant::now();
         out.family("weir_retry_budget_remaining_ratio", "gauge", "How much of a destination's retry budget is left.");
         for cluster in &clusters {

@@ -1,14 +1,12 @@
 //! One new connection to an endpoint: TCP, mutual TLS where its cluster asks for it, then the HTTP handshake.
 
-use super::Io;
+use super::{Io, http1, http2};
 use crate::{
-    body::Body,
     error::{Error, Kind, Result},
+    io::Ahead,
     logic::{ClusterLimits, Permit},
     tls,
 };
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     future::Future,
     net::SocketAddr,
@@ -28,8 +26,10 @@ use tls::Alpn;
 pub struct Dialer {
     /// TCP, TLS and HTTP handshakes together.
     pub connect_timeout: Duration,
-    /// An idle pooled connection is closed after this.
+    /// An idle pooled connection of HTTP/1.1 is closed after this.
     pub idle_timeout: Duration,
+    /// One of HTTP/2, which the other end can close without a loss.
+    pub http2_idle_timeout: Duration,
     /// A connection takes no new request after this age.
     pub max_age: Option<Duration>,
     /// Server name and accepted identities; `None`: plain text.
@@ -60,8 +60,16 @@ impl ConnectionCount {
     }
 }
 
-/// How long a connection task outlives its last handle, and what it counts.
-struct Alive {
+/// Where a connection leads, and where it is counted.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'p> {
+    pub(super) address: SocketAddr,
+    pub(super) mesh: bool,
+    pub(super) count: &'p Arc<ConnectionCount>,
+}
+
+/// What an open connection counts, and the permit that it holds.
+pub(super) struct Alive {
     count: Arc<ConnectionCount>,
     _permit: Option<Permit>,
 }
@@ -86,56 +94,19 @@ impl Dialer {
         self.in_time(self.open(address, mesh, &[])).await
     }
 
-    pub(super) async fn http1(
-        &self,
-        address: SocketAddr,
-        mesh: bool,
-        count: &Arc<ConnectionCount>,
-        permit: Option<Permit>,
-    ) -> Result<http1::SendRequest<Body>> {
-        let (sender, connection) = self
-            .in_time(async {
-                let io = self.open(address, mesh, &[Alpn::Http1]).await?;
-                http1::Builder::new()
-                    .max_headers(super::pool::MAX_HEADERS)
-                    .max_buf_size(256 * 1024)
-                    .handshake(TokioIo::new(io))
-                    .await
-                    .map_err(|e| Kind::ConnectFailed.because(e))
-            })
-            .await?;
-        attend(connection.with_upgrades(), address, Alive::new(count, permit));
-        Ok(sender)
+    pub(super) async fn http1(&self, place: Place<'_>, permit: Permit) -> Result<http1::Connection> {
+        let io = self.in_time(self.open(place.address, place.mesh, &[Alpn::Http1])).await?;
+        Ok(http1::Connection::new(io, self.retire_at(Instant::now()), Alive::new(place.count, Some(permit))))
     }
 
-    pub(super) async fn http2(
-        &self,
-        address: SocketAddr,
-        mesh: bool,
-        count: &Arc<ConnectionCount>,
-        permit: Option<Permit>,
-    ) -> Result<http2::SendRequest<Body>> {
-        let (sender, connection) = self
-            .in_time(async {
-                let io = self.open(address, mesh, &[Alpn::H2]).await?;
-                http2::Builder::new(TokioExecutor::new())
-                    .timer(TokioTimer::new())
-                    .initial_stream_window_size(STREAM_WINDOW)
-                    .initial_connection_window_size(CONNECTION_WINDOW)
-                    .max_frame_size(64 * 1024)
-                    .max_header_list_size(128 * 1024)
-                    .max_send_buf_size(256 * 1024)
-                    // Cancellations of ours are not the peer's misbehaviour: none of them may end the connection.
-                    .max_concurrent_reset_streams(1024)
-                    .keep_alive_interval(Some(Duration::from_secs(20)))
-                    .keep_alive_timeout(Duration::from_secs(10))
-                    .handshake(TokioIo::new(io))
-                    .await
-                    .map_err(|e| Kind::ConnectFailed.because(e))
-            })
-            .await?;
-        attend(connection, address, Alive::new(count, permit));
-        Ok(sender)
+    pub(super) async fn http2(&self, place: Place<'_>, permit: Permit) -> Result<http2::Connection> {
+        let windows = http2::Windows { stream: STREAM_WINDOW, connection: CONNECTION_WINDOW };
+        self.in_time(async {
+            let io = self.open(place.address, place.mesh, &[Alpn::H2]).await?;
+            let alive = || Alive::new(place.count, Some(permit));
+            http2::open(io, place.address, windows, self.http2_idle_timeout, alive).await
+        })
+        .await
     }
 
     async fn open(&self, address: SocketAddr, mesh: bool, alpn: &[Alpn]) -> Result<Io> {
@@ -148,7 +119,7 @@ impl Dialer {
             Some(target) => {
                 let (stream, _peer) = self
                     .client
-                    .connect(tcp, &target.sni, &target.identities, alpn)
+                    .connect(Ahead::new(tcp), &target.sni, &target.identities, alpn)
                     .await
                     .map_err(|e| tls_failure(&e).detail(format!("{address}: {e}")).because(e))?;
                 Ok(Io::client(stream))
@@ -170,16 +141,6 @@ impl Dialer {
     }
 }
 
-/// Carries a connection, counted, to its end.
-fn attend(connection: impl Future<Output = hyper::Result<()>> + Send + 'static, address: SocketAddr, alive: Alive) {
-    tokio::spawn(async move {
-        let _alive = alive;
-        if let Err(error) = connection.await {
-            tracing::debug!(%address, error = %crate::upstream::exchange::story(&error), "upstream connection ended");
-        }
-    });
-}
-
 /// What a failed handshake is to the request that needed it. Nothing of the request has been sent.
 fn tls_failure(error: &tls::Error) -> Kind {
     match error.reason() {
@@ -191,7 +152,7 @@ fn tls_failure(error: &tls::Error) -> Kind {
 }
 
 impl Alive {
-    fn new(count: &Arc<ConnectionCount>, permit: Option<Permit>) -> Self {
+    pub(super) fn new(count: &Arc<ConnectionCount>, permit: Option<Permit>) -> Self {
         count.0.fetch_add(1, Ordering::Relaxed);
         Self { count: count.clone(), _permit: permit }
     }

@@ -1,12 +1,24 @@
 //! One request and its response on one connection: what came of it, and what becomes of the connection.
 
 use crate::{
-    body::Body,
-    error::{Error, Kind, RetrySafety},
+    body::{Body, Incoming},
+    error::{Error, RetrySafety},
+    http1::{Interim, Spelling},
 };
 use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::TrySendError};
 use std::any::Any;
+
+/// A request on its way out.
+pub struct Outgoing {
+    /// What is sent.
+    pub message: Request<Body>,
+    /// Its head as the client wrote it, where the client spoke HTTP/1.
+    pub spelling: Option<Spelling>,
+    /// The way back for interim responses, where the client can get them.
+    pub interim: Option<Interim>,
+    /// Whether to take a new connection, where one is lent to one request at a time.
+    pub fresh: bool,
+}
 
 /// A response, and the hold on the connection it comes over: dropped when the response has ended, it gives the
 /// connection back.
@@ -17,6 +29,8 @@ pub struct Exchange {
     pub lease: Box<dyn Any + Send + Sync>,
     /// Whether the connection had carried a request before.
     pub reused: bool,
+    /// Its head as it was written, where it came over HTTP/1.
+    pub spelling: Option<Spelling>,
 }
 
 /// A request that got no response.
@@ -30,51 +44,6 @@ pub struct Unsent {
 impl Unsent {
     pub(super) fn never_sent(error: Error, request: Request<Body>) -> Self {
         Self { error: error.retry_is(RetrySafety::NeverSent), request: Some(Box::new(request)) }
-    }
-}
-
-/// What a failed send says about how far the request got.
-pub(super) fn failed(mut error: TrySendError<Request<Body>>, reused: bool) -> Unsent {
-    if let Some(request) = error.take_message() {
-        let kind = if reused { Kind::StaleConnection } else { Kind::UpstreamClosed };
-        return Unsent::never_sent(kind.because(error.into_error()), request);
-    }
-    Unsent { error: classify(error.into_error(), reused), request: None }
-}
-
-fn classify(error: hyper::Error, reused: bool) -> Error {
-    // An error of ours (a limit on the request's body, the caller gone) comes back wrapped.
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    let mut http2 = None;
-    let mut ours = None;
-    let mut io = false;
-    while let Some(e) = cause {
-        if let Some(e) = e.downcast_ref::<h2::Error>() {
-            http2 = Some((e.reason(), e.is_go_away(), e.is_remote(), e.is_io()));
-        }
-        if let Some(e) = e.downcast_ref::<Error>() {
-            ours = Some(e.kind());
-        }
-        io |= e.is::<std::io::Error>();
-        cause = e.source();
-    }
-    if let Some(kind) = ours {
-        return kind.because(error);
-    }
-    match http2 {
-        // RFC 9113 §8.7: REFUSED_STREAM, and streams above GOAWAY's last one, were not processed.
-        Some((Some(h2::Reason::REFUSED_STREAM), _, _, _)) => Kind::UpstreamRefused.because(error),
-        Some((Some(h2::Reason::NO_ERROR), true, true, _)) => Kind::UpstreamRefused.because(error),
-        Some((_, _, _, true)) => Kind::UpstreamClosed.because(error),
-        Some(_) => Kind::UpstreamReset.because(error),
-        None if error.is_parse_too_large() => Kind::ResponseHeadersTooLarge.because(error),
-        None if error.is_parse() => Kind::UpstreamProtocolError.because(error),
-        None if error.is_user() => Kind::ClientDisconnected.because(error),
-        // Closed without an answer on a connection that had served before: most likely closed before the request came.
-        None if reused && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || io) => {
-            Kind::StaleConnection.because(error).retry_is(RetrySafety::MayHaveBeenProcessed)
-        }
-        None => Kind::UpstreamClosed.because(error),
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod connect;
 pub(crate) mod exchange;
-mod io;
+mod http1;
+mod http2;
+mod idle;
 mod pool;
 
+pub use crate::io::Io;
 pub use connect::{ConnectionCount, Dialer, TlsTarget};
-pub use exchange::{Exchange, Unsent};
-pub use io::Io;
+pub use exchange::{Exchange, Outgoing, Unsent};
 pub use pool::Pool;

@@ -5,30 +5,21 @@
 //! wake nobody else's. Limits are the cluster's, over all threads.
 
 use super::{
-    connect::{ConnectionCount, Dialer, MAX_STREAMS},
-    exchange::{Exchange, Unsent, failed},
+    connect::{ConnectionCount, Dialer, Place},
+    exchange::{Exchange, Outgoing, Unsent},
+    http1,
+    http2::{self, at_limit},
+    idle::{IdlePool, Lease},
 };
 use crate::{
-    body::Body,
-    error::{Error, Kind},
+    body::Incoming,
+    error::Kind,
+    http1::ResponseHead,
+    logic::{KeepAlive, keepalive},
 };
-use http::{Request, Version};
-use hyper::client::conn::{http1, http2};
-use parking_lot::Mutex;
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use http::{StatusCode, Version};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
-
-/// Header fields that a response may have.
-pub const MAX_HEADERS: usize = 128;
-/// Idle HTTP/1.1 connections that a thread keeps to one endpoint; more are closed when they come back.
-const MAX_IDLE: usize = 1024;
 
 /// The connections to one endpoint.
 pub struct Pool {
@@ -38,30 +29,21 @@ pub struct Pool {
     count: Arc<ConnectionCount>,
 }
 
-#[derive(Default)]
 struct Worker {
-    idle: Mutex<Vec<Idle>>,
-    reaping: std::sync::atomic::AtomicBool,
-    shared: Mutex<Vec<Shared>>,
-    dialing: tokio::sync::Mutex<()>,
-}
-
-struct Idle {
-    sender: http1::SendRequest<Body>,
-    since: Instant,
-    retire_at: Option<Instant>,
-}
-
-struct Shared {
-    sender: http2::SendRequest<Body>,
-    streams: Arc<AtomicUsize>,
-    retire_at: Option<Instant>,
+    idle: Arc<IdlePool>,
+    http2: http2::Shared,
 }
 
 impl Pool {
     /// An empty pool for one endpoint, with a part for each of `workers` data threads.
     pub fn new(address: SocketAddr, mesh: bool, workers: usize) -> Self {
-        Self { address, mesh, workers: (0..workers.max(1)).map(|_| Arc::default()).collect(), count: Arc::default() }
+        let habits = Arc::<KeepAlive>::default();
+        let workers = (0..workers.max(1)).map(|_| Arc::new(Worker::new(habits.clone()))).collect();
+        Self { address, mesh, workers, count: Arc::default() }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { address: self.address, mesh: self.mesh, count: &self.count }
     }
 
     /// Open connections, of all threads.
@@ -71,32 +53,32 @@ impl Pool {
 
     /// Idle HTTP/1.1 connections, of all threads.
     pub fn idle(&self) -> usize {
-        self.workers.iter().map(|w| w.idle.lock().len()).sum()
+        self.workers.iter().map(|w| w.idle.len()).sum()
     }
 
     /// Closes what is idle, and lets nothing new onto what is busy: the endpoint is gone.
     pub fn close(&self) {
         for worker in &self.workers {
-            worker.idle.lock().clear();
-            worker.shared.lock().clear();
+            worker.idle.clear();
+            worker.http2.close();
         }
     }
 
-    /// Sends one request, at `now`, and waits for its response's headers. `request.version()` chooses the protocol.
+    /// Sends one request, at `now`, and waits for its response's headers. The message's version chooses the protocol.
     pub async fn send(
         &self,
         worker: usize,
         dialer: &Dialer,
-        request: Request<Body>,
+        outgoing: Outgoing,
         now: Instant,
     ) -> Result<Exchange, Unsent> {
         let Some(worker) = self.workers.get(worker).or_else(|| self.workers.first()) else {
-            return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), request));
+            return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), outgoing.message));
         };
-        if request.version() == Version::HTTP_2 {
-            self.send_http2(worker, dialer, request).await
+        if outgoing.message.version() == Version::HTTP_2 {
+            worker.http2.send(dialer, self.place(), outgoing.message).await
         } else {
-            self.send_http1(worker, dialer, request, now).await
+            self.send_http1(worker, dialer, outgoing, now).await
         }
     }
 
@@ -104,227 +86,63 @@ impl Pool {
         &self,
         worker: &Arc<Worker>,
         dialer: &Dialer,
-        mut request: Request<Body>,
+        mut outgoing: Outgoing,
         mut now: Instant,
     ) -> Result<Exchange, Unsent> {
         loop {
-            let idle = worker.take_idle(dialer.idle_timeout, now);
+            let idle = (!outgoing.fresh).then(|| worker.idle.take(dialer.idle_timeout, now)).flatten();
             let reused = idle.is_some();
-            let (mut sender, retire_at) = match idle {
-                Some(idle) => (idle.sender, idle.retire_at),
+            let (connection, age) = match idle {
+                Some(idle) => idle,
                 // Boxed: it is large, and rare.
                 None => match Box::pin(self.dial_http1(dialer)).await {
-                    Ok(dialed) => dialed,
-                    Err(error) => return Err(Unsent::never_sent(error, request)),
+                    Ok(dialed) => (dialed, Duration::ZERO),
+                    Err(error) => return Err(Unsent::never_sent(error, outgoing.message)),
                 },
             };
-            let error = match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.lend(worker, dialer, response, sender, retire_at, reused)),
-                Err(error) => error,
+            let (spelling, interim) = (outgoing.spelling.clone(), outgoing.interim.clone());
+            let unsent = match connection.exchange(outgoing, reused).await {
+                Ok(answer) => return Ok(worker.lend(dialer, connection, answer, reused)),
+                Err(unsent) => unsent,
             };
-            let unsent = failed(error, reused);
+            if unsent.error.kind() == Kind::StaleConnection {
+                worker.idle.habits.closed_after(age);
+            }
             match unsent.request {
                 // Closed before a byte had left: the next one, or a new one.
-                Some(same) if reused => request = *same,
+                Some(same) if reused => outgoing = Outgoing { message: *same, spelling, interim, fresh: true },
                 request => return Err(Unsent { error: unsent.error, request }),
             }
             now = Instant::now();
         }
     }
 
-    async fn dial_http1(&self, dialer: &Dialer) -> crate::error::Result<(http1::SendRequest<Body>, Option<Instant>)> {
+    async fn dial_http1(&self, dialer: &Dialer) -> crate::error::Result<http1::Connection> {
         let permit = dialer.limits.connections.try_acquire().ok_or_else(at_limit)?;
-        let sender = dialer.http1(self.address, self.mesh, &self.count, Some(permit)).await?;
-        Ok((sender, dialer.retire_at(Instant::now())))
+        dialer.http1(self.place(), permit).await
     }
-
-    fn lend(
-        &self,
-        worker: &Arc<Worker>,
-        dialer: &Dialer,
-        response: http::Response<hyper::body::Incoming>,
-        sender: http1::SendRequest<Body>,
-        retire_at: Option<Instant>,
-        reused: bool,
-    ) -> Exchange {
-        let lease = Lease {
-            sender: Some(sender),
-            retire_at,
-            worker: Arc::downgrade(worker),
-            idle_timeout: dialer.idle_timeout,
-        };
-        Exchange { response, lease: Box::new(lease), reused }
-    }
-
-    async fn send_http2(
-        &self,
-        worker: &Arc<Worker>,
-        dialer: &Dialer,
-        mut request: Request<Body>,
-    ) -> Result<Exchange, Unsent> {
-        let mut reused = true;
-        // A connection that is going away gives the request back: at most three times, then it is the endpoint's fault.
-        for _ in 0..3 {
-            let (mut sender, stream) = match worker.with_room() {
-                Some(found) => found,
-                None => match Box::pin(self.dial_http2(worker, dialer)).await {
-                    Ok((sender, stream, fresh)) => {
-                        reused = !fresh;
-                        (sender, stream)
-                    }
-                    Err(error) => return Err(Unsent::never_sent(error, request)),
-                },
-            };
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(Exchange { response, lease: Box::new(stream), reused }),
-                Err(error) => {
-                    let unsent = failed(error, reused);
-                    match unsent.request {
-                        Some(same) => {
-                            worker.forget_closed();
-                            request = *same;
-                        }
-                        None => return Err(unsent),
-                    }
-                }
-            }
-        }
-        Err(Unsent::never_sent(Kind::UpstreamClosed.detail("its connections close at once"), request))
-    }
-
-    async fn dial_http2(
-        &self,
-        worker: &Arc<Worker>,
-        dialer: &Dialer,
-    ) -> crate::error::Result<(http2::SendRequest<Body>, Stream, bool)> {
-        // One at a time: those who wait here usually find room on the connection that the first one made.
-        let _one = worker.dialing.lock().await;
-        if let Some((sender, stream)) = worker.with_room() {
-            return Ok((sender, stream, false));
-        }
-        let Some(permit) = dialer.limits.connections.try_acquire() else {
-            // At the limit of connections, the least used one takes more streams than it would.
-            return worker.least_used().map(|(s, t)| (s, t, false)).ok_or_else(at_limit);
-        };
-        let sender = dialer.http2(self.address, self.mesh, &self.count, Some(permit)).await?;
-        let streams = Arc::new(AtomicUsize::new(0));
-        let stream = Stream::start(&streams);
-        let retire_at = dialer.retire_at(Instant::now());
-        worker.shared.lock().push(Shared { sender: sender.clone(), streams, retire_at });
-        Ok((sender, stream, true))
-    }
-}
-
-fn at_limit() -> Error {
-    Kind::Overflow.detail("the cluster's limit of connections is reached")
 }
 
 impl Worker {
-    fn take_idle(&self, idle_timeout: Duration, now: Instant) -> Option<Idle> {
-        let mut idle = self.idle.lock();
-        while let Some(one) = idle.pop() {
-            let fresh =
-                now.saturating_duration_since(one.since) < idle_timeout && one.retire_at.is_none_or(|at| now < at);
-            if fresh && one.sender.is_ready() {
-                return Some(one);
-            }
+    fn new(habits: Arc<KeepAlive>) -> Self {
+        Self { idle: Arc::new(IdlePool::new(habits)), http2: http2::Shared::default() }
+    }
+
+    fn lend(&self, dialer: &Dialer, connection: http1::Connection, answer: http1::Answer, reused: bool) -> Exchange {
+        let body = answer.body(&connection.conn);
+        let ResponseHead { parts, persists, spelling, .. } = answer.head;
+        if let Some(timeout) = parts.headers.get("keep-alive").and_then(|v| keepalive::parse(v.as_bytes())) {
+            self.idle.habits.announced(timeout);
         }
-        None
-    }
-
-    fn give_back(self: &Arc<Self>, sender: http1::SendRequest<Body>, retire_at: Option<Instant>, timeout: Duration) {
-        let now = Instant::now();
-        if sender.is_closed() || retire_at.is_some_and(|at| now >= at) {
-            return;
-        }
-        let mut idle = self.idle.lock();
-        if idle.len() >= MAX_IDLE {
-            return;
-        }
-        idle.push(Idle { sender, since: now, retire_at });
-        drop(idle);
-        if !self.reaping.swap(true, Ordering::AcqRel) {
-            tokio::spawn(reap(Arc::downgrade(self), timeout));
-        }
-    }
-
-    fn with_room(&self) -> Option<(http2::SendRequest<Body>, Stream)> {
-        let mut shared = self.shared.lock();
-        if shared.is_empty() {
-            return None;
-        }
-        let now = shared.iter().any(|s| s.retire_at.is_some()).then(Instant::now);
-        shared.retain(|s| !s.sender.is_closed() && s.retire_at.is_none_or(|at| now.is_none_or(|now| now < at)));
-        shared.iter().find_map(|s| {
-            (s.streams.load(Ordering::Relaxed) < MAX_STREAMS).then(|| (s.sender.clone(), Stream::start(&s.streams)))
-        })
-    }
-
-    fn least_used(&self) -> Option<(http2::SendRequest<Body>, Stream)> {
-        let shared = self.shared.lock();
-        let least = shared.iter().min_by_key(|s| s.streams.load(Ordering::Relaxed))?;
-        Some((least.sender.clone(), Stream::start(&least.streams)))
-    }
-
-    fn forget_closed(&self) {
-        self.shared.lock().retain(|s| !s.sender.is_closed() && s.sender.is_ready());
-    }
-}
-
-/// Closes connections that have been idle for too long; ends when there are none left.
-async fn reap(worker: Weak<Worker>, timeout: Duration) {
-    loop {
-        tokio::time::sleep(timeout).await;
-        let Some(worker) = worker.upgrade() else { return };
-        let now = Instant::now();
-        let mut idle = worker.idle.lock();
-        // The stack's bottom is what was used longest ago.
-        idle.retain(|one| now.duration_since(one.since) < timeout && !one.sender.is_closed());
-        if idle.is_empty() {
-            worker.reaping.store(false, Ordering::Release);
-            return;
-        }
-    }
-}
-
-/// An HTTP/1.1 connection on loan.
-struct Lease {
-    sender: Option<http1::SendRequest<Body>>,
-    retire_at: Option<Instant>,
-    worker: Weak<Worker>,
-    idle_timeout: Duration,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let (Some(mut sender), Some(worker)) = (self.sender.take(), self.worker.upgrade()) else { return };
-        let (retire_at, timeout) = (self.retire_at, self.idle_timeout);
-        if sender.is_ready() {
-            worker.give_back(sender, retire_at, timeout);
-        } else if !sender.is_closed() && tokio::runtime::Handle::try_current().is_ok() {
-            // The response ended before the connection's task was ready for the next: a moment, usually.
-            tokio::spawn(async move {
-                let ready = tokio::time::timeout(Duration::from_millis(250), sender.ready()).await;
-                if matches!(ready, Ok(Ok(()))) {
-                    worker.give_back(sender, retire_at, timeout);
-                }
-            });
-        }
-    }
-}
-
-/// One stream on a shared HTTP/2 connection, counted until its response has ended.
-struct Stream(Arc<AtomicUsize>);
-
-impl Stream {
-    fn start(streams: &Arc<AtomicUsize>) -> Self {
-        streams.fetch_add(1, Ordering::Relaxed);
-        Self(streams.clone())
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let lease = Lease {
+            connection: Some(connection),
+            pool: Arc::downgrade(&self.idle),
+            timeout: dialer.idle_timeout,
+            // One that changes its protocol is no longer ours.
+            persists: persists && parts.status != StatusCode::SWITCHING_PROTOCOLS,
+            sending: answer.sending,
+        };
+        let response = http::Response::from_parts(parts, Incoming::Http1(body));
+        Exchange { response, lease: Box::new(lease), reused, spelling: Some(spelling) }
     }
 }

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use weir_config::{
@@ -51,6 +51,17 @@ pub trait Sink: Send + Sync + 'static {
     fn idle(&self, idle: Duration) -> Vec<ResourceName>;
 }
 
+/// Whether this process stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// It does.
+    Here,
+    /// It goes down, and its workload takes no more requests.
+    Leaving,
+    /// Another process of the same workload has taken over: what is kept on disk is that one's.
+    Succeeded,
+}
+
 /// The client of one control plane.
 pub struct Client<S> {
     /// Where it is.
@@ -71,6 +82,8 @@ pub struct Client<S> {
     pub metrics: Arc<Metrics>,
     /// An authority that nobody has called for so long is forgotten.
     pub idle: Duration,
+    /// Whether we stay, and what the control plane and the disk are told.
+    pub stay: watch::Receiver<Stay>,
 }
 
 impl<S: Sink> Client<S> {
@@ -111,6 +124,9 @@ impl<S: Sink> Client<S> {
         let channel = self.control_plane.connect(&self.identity, true).await.map_err(|e| e.to_string())?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        if *self.stay.borrow() == Stay::Leaving {
+            machine.leave();
+        }
         // Sent before the answer is awaited: the control plane answers the call only once it has a request.
         send(&outbox, machine.connect(Instant::now()))?;
         let call = client.delta_aggregated_resources(ReceiverStream::new(outgoing));
@@ -133,6 +149,8 @@ impl<S: Sink> Client<S> {
         mut responses: Streaming<DeltaDiscoveryResponse>,
     ) -> Result<(), String> {
         let mut tidy = tokio::time::interval(TIDY_EVERY.min(self.idle));
+        let mut stay = self.stay.clone();
+        let mut is_told = *stay.borrow() == Stay::Leaving;
         loop {
             let warm = sleep_until(machine.deadline(Instant::now()));
             let save = sleep_until(dirty.map(|since| since + SAVE_AFTER));
@@ -161,6 +179,10 @@ impl<S: Sink> Client<S> {
                         requests.extend(machine.forget(&authority, Instant::now()));
                     }
                     send(&outbox, requests)?;
+                }
+                () = leaving(&mut stay), if !is_told => {
+                    is_told = true;
+                    send(&outbox, machine.leave())?;
                 }
                 () = warm => {}
                 () = save => self.save(machine, dirty).await,
@@ -244,7 +266,7 @@ impl<S: Sink> Client<S> {
     }
 
     async fn save(&self, machine: &Machine, dirty: &mut Option<Instant>) {
-        if dirty.take().is_none() {
+        if dirty.take().is_none() || *self.stay.borrow() == Stay::Succeeded {
             return;
         }
         let Some(cache) = self.cache.clone() else { return };
@@ -260,6 +282,13 @@ fn send(outbox: &mpsc::Sender<Request>, requests: Vec<Request>) -> Result<(), St
         outbox.try_send(request).map_err(|_| "the control plane does not read what is sent to it".to_owned())?;
     }
     Ok(())
+}
+
+/// Returns when this process leaves.
+async fn leaving(stay: &mut watch::Receiver<Stay>) {
+    if stay.wait_for(|stay| *stay == Stay::Leaving).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn sleep_until(when: Option<Instant>) {

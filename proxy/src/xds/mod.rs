@@ -17,5 +17,5 @@ mod testing;
 mod tests;
 
 pub use cache::Cache;
-pub use client::{Client, Sink};
+pub use client::{Client, Sink, Stay};
 pub use status::{Published, Refusal, Status};

@@ -239,6 +239,7 @@ fn sidecar(world: &World, address: SocketAddr, state: &std::path::Path) -> Sidec
         status: status.clone(),
         metrics,
         idle: Duration::from_secs(600),
+        stay: watch::channel(super::Stay::Here).1,
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(renewal.run());

@@ -21,12 +21,13 @@ const PROXY: &[&[&str]] = &[
     &["reply", "connection"],
     &["state"],
     &["upstream", "xds"],
-    &["stage"],
+    &["stage", "takeover"],
     &["body"],
-    &["identity", "tunnel"],
+    &["http1"],
+    &["identity", "tunnel", "io"],
     &["tls"],
     &["telemetry", "logic"],
-    &["error", "drain", "disk", "alarm", "capture"],
+    &["error", "drain", "disk", "alarm", "handover", "capture"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[

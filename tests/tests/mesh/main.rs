@@ -1,12 +1,14 @@
-//! The mesh from outside, one room a promise: traffic, failures, changes, identity, peers, sizes.
+//! The mesh from outside, one room a promise: traffic, failures, changes, identity, life and death, upgrades, peers, sizes.
 
 mod changes;
 mod failures;
 mod identity;
+mod life;
 mod peers;
 mod rolling;
 mod sizes;
 mod traffic;
+mod upgrade;
 
 use weir_tests::{
     application::Application,
@@ -47,6 +49,11 @@ struct Replicas {
 }
 
 async fn replicas(more: &str) -> Replicas {
+    replicas_with(more, &[]).await
+}
+
+/// The same; the servers' sidecars have further arguments.
+async fn replicas_with(more: &str, extra: &[&str]) -> Replicas {
     let client_port = free_port();
     let mut documents =
         service("server", 8080, "http") + more + &workload("client-1", "client", free_port(), client_port);
@@ -60,7 +67,7 @@ async fn replicas(more: &str) -> Replicas {
     let mesh = Mesh::start(&documents).await;
     let mut servers = vec![];
     for (name, application, port) in parts {
-        let sidecar = mesh.sidecar(&name, "server", port).await;
+        let sidecar = mesh.sidecar_with(&name, "server", port, extra).await;
         servers.push((application, sidecar));
     }
     let client = mesh.sidecar("client-1", "client", client_port).await;

@@ -1,7 +1,7 @@
 //! How much memory a sidecar takes, and that it does not grow with the mesh.
 
 use crate::pair;
-use weir_tests::{client, mesh::service};
+use weir_tests::{client, eventually, mesh::service};
 
 /// Debug builds are larger; the promise is about what is released.
 const RELEASED: bool = !cfg!(debug_assertions);
@@ -25,4 +25,44 @@ async fn a_sidecar_is_small_and_does_not_grow_with_the_mesh() {
     eprintln!("RSS of a sidecar: {before} KiB in a mesh of 11 services, {after} KiB in one of 5,001");
     assert!(after < before + 1024, "from {before} KiB to {after} KiB");
     assert!(!RELEASED || before <= 15 * 1024, "{before} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_services_may_lead_to_one_workload() {
+    let pair = pair("http", "").await;
+    let alias = |n: usize| service(&format!("alias-{n}"), 8080, "http").replace("{app: ", "{app: server} #");
+    for batch in 0..5 {
+        let many: String = (batch * 1000..(batch + 1) * 1000).map(alias).collect();
+        pair.mesh.apply(&many).await;
+    }
+    let begun = std::time::Instant::now();
+    eventually("the last of them is served", 30, || async {
+        let answer = client::get(pair.client.outbound, "alias-4999:8080", "/").await;
+        answer.ok().filter(|a| a.status().is_success())
+    })
+    .await;
+    eprintln!("the last of 5,000 services is served after {:?}", begun.elapsed());
+    assert!(!client::text(pair.client.outbound, "server:8080", "/").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_routes_cost_little_memory() {
+    let mut pair = pair("http", "").await;
+    client::text(pair.client.outbound, "server:8080", "/").await;
+    let before = pair.client.process().rss_kib();
+    let route = |n: usize| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: route-{n}}}\nspec:\n  parentRefs: [{{group: \"\", kind: Service, name: server}}]\n  rules:\n    - matches: [{{path: {{type: PathPrefix, value: /elsewhere/{n}}}}}]\n      filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: x-route, value: \"{n}\"}}]}}}}]\n      backendRefs: [{{name: server, port: 8080}}]\n"
+        )
+    };
+    pair.mesh.apply(&(0..1000).map(route).collect::<String>()).await;
+    eventually("the last route is taken", 30, || async {
+        let answer = client::get(pair.client.outbound, "server:8080", "/elsewhere/999").await.ok()?;
+        String::from_utf8_lossy(answer.body()).contains("x-route: 999").then_some(())
+    })
+    .await;
+    let after = pair.client.process().rss_kib();
+    eprintln!("RSS of a sidecar: {before} KiB with one route, {after} KiB with 1,001");
+    // What building them takes for a moment is in it.
+    assert!(after < before + 8 * 1024, "from {before} KiB to {after} KiB");
 }

@@ -4,7 +4,8 @@ use super::{node, web, world};
 use crate::compile;
 use std::time::Duration;
 use weir_config::model::{
-    Action, AuthzPolicy, Discovery, InboundChain, InboundListener, InboundTarget, Listener, PrincipalMatch, StringMatch,
+    Action, AuthzPolicy, Discovery, InboundChain, InboundListener, InboundTarget, Listener, PrincipalMatch, Protocol,
+    StringMatch,
 };
 
 fn listener(texts: &[&str]) -> InboundListener {
@@ -166,4 +167,36 @@ fn faults_of_a_workload_happen_at_the_workload() {
     assert!(inbound_fault(&fault("Service", "", "web")).is_none(), "that one happens at the callers");
     let outbound = compile::route(&world(&[&workload]), &node("demo", "api-1"), super::WEB).unwrap();
     assert!(super::routes(&outbound)[0].fault.is_none());
+}
+
+#[test]
+fn an_application_port_that_services_have_both_ways_is_spoken_to_as_its_callers_speak() {
+    let also = "{apiVersion: v1, kind: Service, metadata: {name: also, namespace: demo}, spec: {selector: {app: web}, ports: [{port: 7000, targetPort: 8080, appProtocol: grpc}]}}";
+    let spoken = |texts: &[&str]| compile::cluster(&world(texts), &web(), "inbound:8080").unwrap().protocol;
+    assert_eq!(spoken(&[]), Protocol::Http1);
+    assert_eq!(spoken(&[also]), Protocol::UseDownstream);
+    assert_eq!(spoken(&[&also.replace("grpc", "tcp")]), Protocol::Http1);
+}
+
+#[test]
+fn many_services_of_one_workload_share_what_they_have_in_common() {
+    let service = |n: usize| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: alias-{n}, namespace: demo}}\nspec: {{selector: {{app: web}}, \
+             ports: [{{name: http, port: 80, targetPort: 8080, appProtocol: http}}]}}\n"
+        )
+    };
+    let mut texts: Vec<String> = (0..300).map(service).collect();
+    let own = "{targetRefs: [{group: '', kind: Service, name: alias-7}], action: Deny, rules: [{from: [{namespaces: [evil]}]}]}";
+    texts.push(policy("own", "demo", own));
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let found = listener(&texts);
+    let names: Vec<&String> = found.chains.iter().flat_map(|c| &c.matches.server_names).collect();
+    assert_eq!(names.len(), 303, "each service and port is still known by its name");
+    // Those of `web` itself, alias-7 with its policy, and all others together.
+    assert!(found.chains.len() <= 5, "{:?}", found.chains.iter().map(|c| &c.name).collect::<Vec<_>>());
+    let of = |name: &str| found.chains.iter().find(|c| c.matches.server_names.iter().any(|n| n == name)).unwrap();
+    let (seventh, eighth) = (of("80.alias-7.demo.svc.cluster.local"), of("80.alias-8.demo.svc.cluster.local"));
+    assert_ne!(seventh.authz, eighth.authz);
+    assert_eq!(seventh.matches.server_names.len(), 1);
 }

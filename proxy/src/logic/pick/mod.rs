@@ -3,8 +3,12 @@
 //! A [`Picker`] is built once per set of endpoints; a pick allocates nothing and takes no lock. What changes between
 //! picks (load, ejection) is asked through a [`View`]. Levels and panic follow Envoy: a level is taken for whole while
 //! 1/1.4 of its endpoints are available; below that the next one gets the rest; and where fewer than the panic
-//! threshold are available, ejection is ignored, since so many failures are not the endpoints' own.
+//! threshold are available, ejection is ignored, since so many failures are not the endpoints' own. Of a large level
+//! only a part is used, as large as the load asks for (`aperture`).
 
+mod aperture;
+#[cfg(test)]
+mod aperture_simulation;
 mod least_request;
 mod levels;
 mod p2c;
@@ -28,11 +32,19 @@ pub trait View {
 
     /// A number that changes whenever `is_available` of any slot does.
     fn generation(&self) -> u64;
+
+    /// Requests under way to all endpoints together.
+    fn under_way(&self) -> u64;
+
+    /// The time, since any moment that stays the same.
+    fn millis(&self) -> u64;
 }
 
 /// What is fixed about an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
+    /// A number for it alone, the same in every sidecar.
+    pub key: u64,
     /// 0 is used first.
     pub priority: u32,
     /// A number for its locality.
@@ -43,6 +55,15 @@ pub struct Member {
     pub weight: u32,
     /// Whether the control plane says that it takes requests. Others count for the health of their level only.
     pub takes_requests: bool,
+}
+
+/// How much of a large level is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// A number for whoever picks, by which it is drawn who is in its part.
+    pub sidecar: u64,
+    /// Requests under way for each endpoint of the part, above which it is widened.
+    pub busy: u32,
 }
 
 /// The endpoint that was chosen, and how.
@@ -67,19 +88,34 @@ pub struct Picker {
 enum Policy {
     PowerOfTwo,
     LeastRequest(u32),
-    RoundRobin(Box<[Stride]>),
+    /// Of each step of each level.
+    RoundRobin(Box<[Box<[Stride]>]>),
 }
 
 impl Picker {
-    /// `panic_threshold_percent` 0: never panics.
-    pub fn new(policy: &LoadBalancing, members: &[Member], panic_threshold_percent: u8) -> Self {
-        let levels = Levels::new(members, panic_threshold_percent);
+    /// `panic_threshold_percent` 0: never panics. `part`: how large levels are used; `None`: whole.
+    pub fn new(policy: &LoadBalancing, members: &[Member], panic_threshold_percent: u8, part: Option<Part>) -> Self {
+        let levels = Levels::new(members, panic_threshold_percent, part);
         let policy = match policy {
             LoadBalancing::PeakEwma { .. } => Policy::PowerOfTwo,
             LoadBalancing::LeastRequest { choices } => Policy::LeastRequest((*choices).clamp(2, 10)),
-            LoadBalancing::RoundRobin => Policy::RoundRobin(levels.iter().map(|l| Stride::new(l.weights())).collect()),
+            LoadBalancing::RoundRobin => {
+                let strides = |steps: &[Group]| steps.iter().map(|s| Stride::new(s.weights())).collect();
+                Policy::RoundRobin(levels.iter().map(strides).collect())
+            }
         };
         Self { policy, levels }
+    }
+
+    /// Uses as much of each level as its predecessor did.
+    pub fn after(self, before: &Self, millis: u64) -> Self {
+        self.levels.open_as(&before.levels, millis);
+        self
+    }
+
+    /// How many endpoints it uses now, of those that take requests.
+    pub fn used(&self) -> usize {
+        self.levels.used()
     }
 
     /// An endpoint for a request that has been to `tried` already. Those are avoided while there is another, also one
@@ -100,19 +136,35 @@ impl Picker {
 
     fn pick_in(&self, level: usize, view: &impl View, tried: &[usize], rng: &mut impl RngCore) -> Option<Picked> {
         let panicking = self.levels.is_panicking(level);
-        let group = self.levels.group(level);
         let usable = |slot: usize| (panicking || view.is_available(slot)) && !tried.contains(&slot);
-        let load = |slot: usize| view.load(slot);
-        let slot = match &self.policy {
-            Policy::PowerOfTwo => p2c::pick(group, usable, load, rng),
-            Policy::LeastRequest(choices) => least_request::pick(group, *choices, usable, load, rng),
-            Policy::RoundRobin(strides) => strides.get(level)?.pick(group, usable),
+        let (step, last) = self.levels.steps(level);
+        let slot = match self.pick_of(level, step, view, usable, rng) {
+            // Nobody in the part that is used: anybody.
+            None if step < last => self.pick_of(level, last, view, usable, rng),
+            picked => picked,
         }?;
         Some(Picked { slot, level, panicking })
     }
+
+    fn pick_of(
+        &self,
+        level: usize,
+        step: usize,
+        view: &impl View,
+        usable: impl Fn(usize) -> bool,
+        rng: &mut impl RngCore,
+    ) -> Option<usize> {
+        let group = self.levels.group(level, step);
+        let load = |slot: usize| view.load(slot);
+        match &self.policy {
+            Policy::PowerOfTwo => p2c::pick(group, usable, load, rng),
+            Policy::LeastRequest(choices) => least_request::pick(group, *choices, usable, load, rng),
+            Policy::RoundRobin(strides) => strides.get(level)?.get(step)?.pick(group, usable),
+        }
+    }
 }
 
-/// The endpoints of one priority level that take requests, with their weights summed up.
+/// Endpoints of one priority level that take requests, with their weights summed up.
 #[derive(Debug)]
 pub(crate) struct Group {
     slots: Box<[usize]>,

@@ -15,20 +15,23 @@ const LATER: usize = 1_024;
 
 #[derive(Debug)]
 pub(super) struct Cache<K> {
-    first: [OnceLock<(K, Arc<Counter>)>; PLACES],
+    /// Made when the first outcome comes: of a thousand routes, few are taken.
+    first: OnceLock<Box<Places<K>>>,
     later: RwLock<HashMap<K, Arc<Counter>>>,
 }
 
+type Places<K> = [OnceLock<(K, Arc<Counter>)>; PLACES];
+
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { first: [const { OnceLock::new() }; PLACES], later: RwLock::default() }
+        Self { first: OnceLock::new(), later: RwLock::default() }
     }
 }
 
 impl<K: Eq + Hash> Cache<K> {
     /// Counts one of the outcome that `is` recognises, `key` makes, and `series` finds the counter of.
     pub(super) fn count(&self, is: impl Fn(&K) -> bool, key: impl Fn() -> K, series: impl Fn(&K) -> Arc<Counter>) {
-        for place in &self.first {
+        for place in &**self.first.get_or_init(|| Box::new([const { OnceLock::new() }; PLACES])) {
             let (taken_by, counter) = place.get_or_init(|| {
                 let key = key();
                 let counter = series(&key);

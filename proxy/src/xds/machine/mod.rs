@@ -23,7 +23,7 @@ use weir_config::{
     model::{Kind, Listener, PASSTHROUGH, ResourceName, Resources, RouteSource},
     xds::{
         self, Item,
-        ads::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, invalid_argument},
+        ads::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, LEAVING, Node, Resource, invalid_argument, text_struct},
     },
 };
 
@@ -186,6 +186,19 @@ impl Machine {
     /// The stream is gone. What is held stays in use.
     pub fn disconnect(&mut self) {
         self.stream = Stream::Down;
+    }
+
+    /// This node goes down: says so now, if there is a stream, and at the beginning of every stream to come. A control
+    /// plane that is not ours takes no notice: the request asks for nothing.
+    pub fn leave(&mut self) -> Vec<Request> {
+        let metadata = self.node.metadata.get_or_insert_default();
+        metadata.fields.extend(text_struct([(LEAVING, "true")]).fields);
+        let said = Request {
+            node: Some(self.node.clone()),
+            type_url: xds::type_url(Kind::Listener).into(),
+            ..Request::default()
+        };
+        if self.stream == Stream::Open { vec![said] } else { Vec::new() }
     }
 
     /// An application calls an authority. Returns `None` if there are too many already; nothing changes then.

@@ -3,10 +3,16 @@
 //! A write that makes no progress for [`WRITE_STALL`] fails: a peer that never reads may not hold a connection, and what
 //! hangs on it, for ever.
 
+mod ahead;
+
+pub use ahead::Ahead;
+
 use crate::tls::{ClientStream, ServerStream};
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     future::Future,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -29,8 +35,8 @@ pub struct Io {
 
 enum Wire {
     Plain(TcpStream),
-    Client(Box<ClientStream<TcpStream>>),
-    Server(Box<ServerStream<TcpStream>>),
+    Client(Box<ClientStream<Ahead>>),
+    Server(Box<ServerStream<Ahead>>),
 }
 
 impl Io {
@@ -40,12 +46,12 @@ impl Io {
     }
 
     /// TLS that we began.
-    pub fn client(tls: ClientStream<TcpStream>) -> Self {
+    pub fn client(tls: ClientStream<Ahead>) -> Self {
         Self { wire: Wire::Client(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
     }
 
     /// TLS that the peer began.
-    pub fn server(tls: ServerStream<TcpStream>) -> Self {
+    pub fn server(tls: ServerStream<Ahead>) -> Self {
         Self { wire: Wire::Server(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
     }
 
@@ -61,13 +67,40 @@ impl Io {
         }
     }
 
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(match &self.wire {
+            Wire::Plain(tcp) => tcp,
+            Wire::Client(tls) => tls.get_ref().0.tcp(),
+            Wire::Server(tls) => tls.get_ref().0.tcp(),
+        })
+    }
+
+    /// Has the kernel ask the peer's, each `interval` of silence, whether it still knows the connection.
+    pub fn probe(&self, interval: Duration) {
+        let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(3);
+        if let Err(error) = self.socket().set_tcp_keepalive(&keepalive) {
+            tracing::debug!(%error, "a connection is not probed");
+        }
+    }
+
+    /// How the connection has failed, if it has.
+    pub fn failure(&self) -> Option<io::Error> {
+        self.socket().take_error().ok().flatten()
+    }
+
+    /// Whether the kernel holds nothing that the peer has sent, not even its end. Asks the kernel, not the runtime.
+    pub fn is_quiet(&self) -> bool {
+        let peeked = self.socket().peek(&mut [const { MaybeUninit::uninit() }; 1]);
+        peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Returns when the peer has sent something, or the end. Holds no memory meanwhile. To be called when a read has found
     /// nothing: TLS may hold what came before.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.wire {
             Wire::Plain(tcp) => tcp.readable().await,
-            Wire::Client(tls) => tls.get_ref().0.readable().await,
-            Wire::Server(tls) => tls.get_ref().0.readable().await,
+            Wire::Client(tls) => tls.get_ref().0.tcp().readable().await,
+            Wire::Server(tls) => tls.get_ref().0.tcp().readable().await,
         }
     }
 
