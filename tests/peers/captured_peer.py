@@ -4,9 +4,12 @@
 that greets first, and one that sends back what it is sent. `serve-on ADDRESS ECHO_PORT`: only the last, on an address.
 `greeted ADDRESS PORT N`: connects N times, waits for the greeting, and says how many milliseconds each took.
 `first ADDRESS PORT TEXT`: sends a text, and says what comes back until the end of a line.
-`half ADDRESS PORT`: sends, ends its own half, and says what comes back until the end."""
+`half ADDRESS PORT`: sends, ends its own half, and says what comes back until the end.
+`talk ADDRESS PORT FILE`: until there is such a file, talks on one connection, and beside it on a new one each time; says
+how often."""
 
 import http.server
+import os
 import socket
 import socketserver
 import sys
@@ -91,6 +94,28 @@ def half(address, port):
     print("all came back")
 
 
+def echoed(connection, text):
+    connection.sendall(text)
+    back = b""
+    while len(back) < len(text):
+        more = connection.recv(4096)
+        assert more, "cut"
+        back += more
+    assert back == text, back
+
+
+def talk(address, port, until):
+    times = 0
+    with socket.create_connection((address, port), timeout=20) as connection:
+        while not os.path.exists(until):
+            echoed(connection, b"\x01old %d\n" % times)
+            with socket.create_connection((address, port), timeout=20) as new:
+                echoed(new, b"\x01new %d\n" % times)
+            times += 1
+            time.sleep(0.005)
+    print(times)
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "serve":
@@ -101,6 +126,8 @@ if __name__ == "__main__":
         family((rest[0], int(rest[1])), Echo).serve_forever()
     elif what == "greeted":
         greeted(rest[0], int(rest[1]), int(rest[2]))
+    elif what == "talk":
+        talk(rest[0], int(rest[1]), rest[2])
     elif what == "half":
         half(rest[0], int(rest[1]))
     else:

@@ -3,10 +3,11 @@
 
 mod programs;
 mod rules;
+mod upgrade;
 mod wire;
 mod world;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, process::Command};
 use weir_tests::{
     client, eventually,
     mesh::Mesh,
@@ -143,16 +144,33 @@ impl Pods {
 }
 
 async fn start_sidecar(mesh: &Mesh, pod: &Pod, workload: &str, account: &str) -> Process {
+    let mut command = sidecar(mesh, pod, workload, account).await;
+    Process::start(workload, mesh.folder.path(), command.args(["--capture", "15001"]))
+}
+
+/// Where a successor may ask.
+fn upgrade_socket(mesh: &Mesh, workload: &str) -> PathBuf {
+    mesh.folder.path().join(format!("of-{workload}")).join("upgrade.sock")
+}
+
+/// A sidecar that does not capture yet.
+async fn sidecar(mesh: &Mesh, pod: &Pod, workload: &str, account: &str) -> Command {
     let token = mesh.token(account).await;
     let roots = mesh.roots().await;
+    let upgrade = upgrade_socket(mesh, workload);
+    let own = upgrade.parent().expect("a folder");
+    std::fs::create_dir_all(own).expect("a folder");
+    std::os::unix::fs::chown(own, Some(SIDECAR), Some(SIDECAR)).expect("another owner");
     let mut command = pod.command_as(SIDECAR, binaries().join("weir-proxy"));
     command
         .args(["--control-plane", &mesh.xds.to_string(), "--workload", workload, "--service-account", account])
-        .args(["--capture", "15001", "--log", "info,weir_proxy=debug", "--drain-seconds", "1"])
+        .args(["--log", "info,weir_proxy=debug", "--drain-seconds", "1", "--workers", "2"])
         .arg("--control-plane-roots")
         .arg(roots)
+        .arg("--upgrade-socket")
+        .arg(upgrade)
         .env("WEIR_TOKEN", token);
-    Process::start(workload, mesh.folder.path(), &mut command)
+    command
 }
 
 /// Sidecars run as nobody in particular.
