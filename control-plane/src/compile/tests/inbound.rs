@@ -204,7 +204,7 @@ fn many_services_of_one_workload_share_what_they_have_in_common() {
 #[test]
 fn services_that_say_what_is_spoken_and_services_that_do_not_share_nothing() {
     let service = |n: usize| {
-        let says = if n % 2 == 0 { ", appProtocol: http" } else { "" };
+        let says = if n.is_multiple_of(2) { ", appProtocol: http" } else { "" };
         format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: alias-{n}, namespace: demo}}\nspec: {{selector: {{app: web}}, \
              ports: [{{port: 80, targetPort: 8080{says}}}]}}\n"
