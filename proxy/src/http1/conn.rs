@@ -176,6 +176,7 @@ impl Conn {
     /// Reads into the stack and keeps what came.
     fn poll_scratch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(io) = &mut self.io else { return Poll::Ready(Ok(0)) };
+        ready!(io.poll_readable(cx));
         let mut scratch = [const { MaybeUninit::uninit() }; SCRATCH];
         let mut buf = ReadBuf::uninit(&mut scratch);
         ready!(Pin::new(io).poll_read(cx, &mut buf))?;

@@ -25,43 +25,52 @@ impl Spelling {
         same.then(|| reason.strip_prefix(b" ").unwrap_or(b""))
     }
 
-    /// Goes through its names.
-    pub fn names(&self) -> Names<'_> {
+    /// Goes through its fields.
+    pub fn lines(&self) -> Lines<'_> {
         let mut lines = SmallVec::new();
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &self.0) {
-            let line = &self.0[start..end];
+            let whole = &self.0[start..=end];
             start = end + 1;
-            if let Some(colon) = memchr::memchr(b':', line) {
-                lines.push(&line[..colon]);
+            if let Some(colon) = memchr::memchr(b':', whole) {
+                lines.push((whole, colon));
             }
         }
-        Names { lines, next: 0 }
+        Lines { lines, next: 0 }
     }
 }
 
-/// The names of a head, asked for in about the order in which they were written.
+/// The fields of a head, asked for in about the order in which they were written.
 #[derive(Debug)]
-pub struct Names<'h> {
-    lines: SmallVec<[&'h [u8]; 24]>,
+pub struct Lines<'h> {
+    /// Each with its end of line, and where its name ends.
+    lines: SmallVec<[(&'h [u8], usize); 24]>,
     next: usize,
 }
 
-impl<'h> Names<'h> {
-    /// How `name`, in lower case, was written; itself if it was not.
-    pub fn spelt<'n>(&mut self, name: &'n [u8]) -> &'n [u8]
-    where
-        'h: 'n,
-    {
-        let found = self.lines.get(self.next).filter(|line| line.eq_ignore_ascii_case(name)).map(|_| self.next);
-        let found = found.or_else(|| self.lines.iter().position(|line| line.eq_ignore_ascii_case(name)));
-        match found {
-            Some(at) => {
-                self.next = at + 1;
-                self.lines[at]
-            }
-            None => name,
-        }
+/// How a field was written.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Spelt<'h> {
+    /// With this very value: the whole line can be written again.
+    Whole(&'h [u8]),
+    /// By this name, with another value.
+    Name(&'h [u8]),
+    /// It was not.
+    New,
+}
+
+impl<'h> Lines<'h> {
+    /// How the field of `name`, in lower case, was written.
+    pub fn spelt(&mut self, name: &[u8], value: &[u8]) -> Spelt<'h> {
+        let named = |(whole, colon): &(&[u8], usize)| whole[..*colon].eq_ignore_ascii_case(name);
+        let found = self.lines.get(self.next).filter(|line| named(line)).map(|_| self.next);
+        let Some(at) = found.or_else(|| self.lines.iter().position(named)) else { return Spelt::New };
+        self.next = at + 1;
+        let (whole, colon) = self.lines[at];
+        // The value shares the bytes of its head: the same place is the same value.
+        let same = whole[colon..].as_ptr_range().contains(&value.as_ptr())
+            && whole[colon + 1..].trim_ascii().len() == value.len();
+        if same { Spelt::Whole(whole) } else { Spelt::Name(&whole[..colon]) }
     }
 }
 
@@ -70,14 +79,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_written_as_they_came() {
-        let head = Spelling::new(Bytes::from_static(b"GET /a:b HTTP/1.1\r\nHost: a\r\nX-OWN: 1\r\nx-own: 2\r\n\r\n"));
-        let mut names = head.names();
-        assert_eq!(names.spelt(b"host"), b"Host");
-        assert_eq!(names.spelt(b"x-own"), b"X-OWN");
-        assert_eq!(names.spelt(b"x-own"), b"x-own");
-        assert_eq!(names.spelt(b"traceparent"), b"traceparent");
-        assert_eq!(names.spelt(b"host"), b"Host");
+    fn fields_are_written_as_they_came() {
+        let raw = Bytes::from_static(b"GET /a:b HTTP/1.1\r\nHost:  a \r\nX-OWN: 1\r\nx-own: 2\r\n\r\n");
+        let (head, value) = (Spelling::new(raw.clone()), |text: &str| {
+            let at = raw.windows(text.len()).rposition(|w| w == text.as_bytes()).unwrap();
+            raw.slice(at..at + text.len())
+        });
+        let mut lines = head.lines();
+        assert_eq!(lines.spelt(b"host", b"a"), Spelt::Name(b"Host"));
+        assert_eq!(lines.spelt(b"x-own", &value("1.1")[..1]), Spelt::Name(b"X-OWN"), "the 1 of the version is another");
+        assert_eq!(lines.spelt(b"x-own", &value("2")), Spelt::Whole(b"x-own: 2\r\n"));
+        assert_eq!(lines.spelt(b"traceparent", b"00"), Spelt::New);
+        assert_eq!(lines.spelt(b"host", &value("a ")[..1]), Spelt::Whole(b"Host:  a \r\n"));
+        assert_eq!(lines.spelt(b"x-own", &value(": 1")[2..]), Spelt::Whole(b"X-OWN: 1\r\n"));
     }
 
     #[test]

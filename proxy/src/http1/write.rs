@@ -1,6 +1,6 @@
 //! How heads are written: fields in their order, names as they were spelt, and the framing that the body needs.
 
-use super::spelling::Spelling;
+use super::spelling::{Spelling, Spelt};
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use http_body::Body;
@@ -159,7 +159,7 @@ fn fields(
     no_length: bool,
 ) -> bool {
     let mut says_length = false;
-    let mut names = spelling.map(Spelling::names);
+    let mut lines = spelling.map(Spelling::lines);
     for (name, value) in headers {
         if *name == header::CONTENT_LENGTH {
             if no_length {
@@ -169,8 +169,12 @@ fn fields(
         } else if !connection && (*name == header::CONNECTION || *name == header::TRANSFER_ENCODING) {
             continue;
         }
-        let name = name.as_str().as_bytes();
-        field(out, names.as_mut().map_or(name, |names| names.spelt(name)), value.as_bytes());
+        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+        match lines.as_mut().map_or(Spelt::New, |lines| lines.spelt(name, value)) {
+            Spelt::Whole(line) => out.extend_from_slice(line),
+            Spelt::Name(spelt) => field(out, spelt, value),
+            Spelt::New => field(out, name, value),
+        }
     }
     says_length
 }

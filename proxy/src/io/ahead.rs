@@ -31,6 +31,11 @@ impl Ahead {
         Self { tcp, buffer: BytesMut::new(), flows: false }
     }
 
+    /// Whether nothing that has been read waits here.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The connection itself.
     pub fn tcp(&self) -> &TcpStream {
         &self.tcp
