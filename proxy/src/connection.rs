@@ -22,9 +22,31 @@ pub struct Connection {
     pub tls: bool,
     /// The server name it asked for.
     pub sni: Option<Arc<str>>,
+    /// Where it was meant to go, if it was captured.
+    pub captured: Option<Captured>,
+}
+
+/// Where a captured connection was meant to go.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the configuration calls it: `<address>_<port>`.
+    pub name: Arc<str>,
 }
 
 impl Connection {
+    /// Outbound: what the configuration is asked for, instead of the authority that a request names. The address decides
+    /// where a captured connection goes, as it would without a sidecar; a `Host` leads no request elsewhere.
+    pub fn destination(&self) -> Option<&str> {
+        self.captured.as_ref().map(|captured| &*captured.name)
+    }
+
+    /// Inbound: the port of the application that is meant, where it is known.
+    pub fn port(&self) -> Option<u16> {
+        self.captured.as_ref().map(|captured| captured.address.port())
+    }
+
     /// Whether the application beside us is the caller.
     pub fn is_outbound(&self) -> bool {
         self.direction == Direction::Outbound

@@ -11,7 +11,7 @@ use crate::{
     tls,
     tunnel::Tunnel,
 };
-use std::{io, sync::Arc, thread::JoinHandle};
+use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle};
 use tokio::sync::watch;
 
 /// What the data threads are given.
@@ -54,13 +54,22 @@ pub struct Lives {
     pub door: watch::Receiver<Door>,
 }
 
+/// Sockets for captured traffic, besides those that there are in any case.
+#[derive(Debug, Default)]
+pub struct Capture {
+    /// Where the application's connections arrive: on loopback, for each address family.
+    pub outbound: Vec<Bound>,
+    /// Where connections for the application arrive over IPv6.
+    pub inbound: Vec<Bound>,
+}
+
 /// Data threads at work. They end when they are [`Running::stop`]ped.
 pub struct Running {
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
 }
 
-/// Starts `threads` data threads, among which the sockets are shared out.
+/// Starts `threads` data threads, among which the sockets are shared out. `capture`: traffic is captured.
 ///
 /// # Errors
 /// No thread or runtime could be made.
@@ -70,8 +79,10 @@ pub fn start(
     threads: usize,
     outbound: Bound,
     inbound: Bound,
+    capture: Option<Capture>,
     lives: Lives,
 ) -> io::Result<Running> {
+    let captures = capture.is_some();
     let recorder = Recorder::new(plane.metrics.clone(), plane.log.clone());
     let memory = Arc::new(ReplayMemory::new(limits.replay_per_request, limits.replay_in_all));
     let tunnel =
@@ -87,8 +98,8 @@ pub fn start(
     let out = Outbound::new(plane.state.clone(), stack, recorder.clone(), tunnel_out, lives.outbound.clone());
     let in_parts = parts(&tunnel_in);
     let metrics = plane.metrics.clone();
-    let into =
-        Inbound::new(plane.state, plane.server, in_parts, recorder, metrics.clone(), tunnel_in, lives.inbound.clone());
+    let life = lives.inbound.clone();
+    let into = Inbound::new(plane.state, plane.server, in_parts, recorder, metrics.clone(), tunnel_in, life, captures);
     let (out_places, in_places) = (Places::new(limits.connections), Places::new(limits.connections));
     let (stop, stopped) = watch::channel(false);
     let accepting = |stop: &drain::Watch| listen::Accepting {
@@ -97,27 +108,33 @@ pub fn start(
         stop: stop.clone(),
     };
     let mut running = vec![];
-    let sockets = outbound.share(threads)?.into_iter().zip(inbound.share(threads)?);
-    for (worker, (out_sockets, in_sockets)) in sockets.enumerate() {
+    for (worker, mine) in shares(threads, outbound, inbound, capture.unwrap_or_default())?.into_iter().enumerate() {
         let (out, into) = (out.clone(), into.clone());
         let (accept_out, accept_in) = (accepting(&lives.outbound), accepting(&lives.inbound));
         let (out_places, in_places, mut stopped) = (out_places.clone(), in_places.clone(), stopped.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = async move {
-            let outgoing =
-                accept_out.run(out_sockets, out_places, move |tcp, peer| out.clone().connection(worker, tcp, peer));
+            // Each of these lets go of the drain when it has ended: who keeps a watch holds the drain up.
+            let outgoing = {
+                let out = out.clone();
+                accept_out
+                    .clone()
+                    .run(mine.outbound, out_places.clone(), move |tcp, peer| out.clone().connection(worker, tcp, peer))
+            };
+            let captured =
+                accept_out.run(mine.captured, out_places, move |tcp, peer| out.clone().captured(worker, tcp, peer));
             let incoming =
-                accept_in.run(in_sockets, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer));
-            let both = async {
-                let (outgoing, incoming) = tokio::join!(outgoing, incoming);
-                for error in [outgoing.err(), incoming.err()].into_iter().flatten() {
+                accept_in.run(mine.inbound, in_places, move |tcp, peer| into.clone().connection(worker, tcp, peer));
+            let all = async {
+                let (outgoing, captured, incoming) = tokio::join!(outgoing, captured, incoming);
+                for error in [outgoing.err(), captured.err(), incoming.err()].into_iter().flatten() {
                     tracing::error!(%error, "a listening socket failed");
                 }
                 // Connections live on in their tasks until the drain is over.
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                () = both => {}
+                () = all => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         };
@@ -125,6 +142,27 @@ pub fn start(
         running.push(thread.spawn(move || runtime.block_on(serve))?);
     }
     Ok(Running { threads: running, stop })
+}
+
+/// The sockets of one data thread.
+#[derive(Default)]
+struct Share {
+    outbound: Vec<TcpListener>,
+    captured: Vec<TcpListener>,
+    inbound: Vec<TcpListener>,
+}
+
+fn shares(threads: usize, outbound: Bound, inbound: Bound, capture: Capture) -> io::Result<Vec<Share>> {
+    let mut shares: Vec<Share> = std::iter::repeat_with(Share::default).take(threads.max(1)).collect();
+    let mut add = |bound: Bound, to: fn(&mut Share) -> &mut Vec<TcpListener>| {
+        let parts = bound.share(threads)?;
+        shares.iter_mut().zip(parts).for_each(|(share, part)| to(share).extend(part));
+        Ok::<_, io::Error>(())
+    };
+    add(outbound, |share| &mut share.outbound)?;
+    capture.outbound.into_iter().try_for_each(|bound| add(bound, |share| &mut share.captured))?;
+    [inbound].into_iter().chain(capture.inbound).try_for_each(|bound| add(bound, |share| &mut share.inbound))?;
+    Ok(shares)
 }
 
 impl Running {

@@ -21,12 +21,16 @@
 //! To the application, inbound: [`listen`] `inbound` shakes hands, knows the caller by its certificate and the port by
 //! its server name; [`stack`] `inbound` puts `authz` in front of routing; the rest is the same.
 //!
+//! Captured connections come in by [`listen`] `captured` (out) and `inbound`: `original` knows where they were meant to go,
+//! and that address, not a name, is what [`state`] is asked for; [`capture`] has the rules that `weir-init` sets.
+//!
 //! `CONNECT` and everything that is not HTTP goes from [`listen`] `tcp` to [`tunnel`] as bytes.
 
 pub mod admin;
 pub mod alarm;
 pub mod app;
 pub mod body;
+pub mod capture;
 pub mod connection;
 pub mod data;
 pub mod disk;

@@ -69,6 +69,10 @@ pub struct Args {
     /// Where other sidecars call [default: 0.0.0.0:15006].
     #[arg(long, env = "WEIR_INBOUND", value_name = "ADDRESS")]
     pub inbound: Option<SocketAddr>,
+    /// Take the connections that weir-init has turned to this port of loopback, and those it has turned to the inbound
+    /// port; usually 15001 [default: nothing is captured].
+    #[arg(long, env = "WEIR_CAPTURE", value_name = "PORT")]
+    pub capture: Option<u16>,
     /// Where people on this machine look in; loopback only [default: 127.0.0.1:15000].
     #[arg(long, env = "WEIR_ADMIN", value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
@@ -145,6 +149,8 @@ pub struct Options {
     pub state_directory: Option<PathBuf>,
     /// Where it listens.
     pub listen: Listen,
+    /// The port of loopback where captured connections arrive, where traffic is captured.
+    pub capture: Option<u16>,
     /// Data threads.
     pub workers: usize,
     /// How long a drain may take.
@@ -294,6 +300,7 @@ impl Args {
                 metrics: self.metrics.or(file.listen.metrics).unwrap_or(everywhere(15020)),
                 health: self.health.or(file.listen.health).unwrap_or(everywhere(15021)),
             },
+            capture: self.capture.or(file.listen.capture).filter(|port| *port != 0),
             workers: self.workers.or(file.workers).unwrap_or(processors.min(2)).clamp(1, 64),
             drain: Duration::from_secs(self.drain_seconds.or(file.drain_seconds).unwrap_or(30)),
             drain_delay: Duration::from_secs(self.drain_delay_seconds.or(file.drain_delay_seconds).unwrap_or(1)),

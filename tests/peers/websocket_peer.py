@@ -16,7 +16,8 @@ async def serve(port):
 
 
 async def call(address):
-    host, port = address.split(":")
+    host, port = address.rsplit(":", 1)
+    host = host.strip("[]")
     # The socket is given: the URI names the service, the bytes go to the sidecar.
     import socket
 

@@ -10,6 +10,7 @@ pub mod load;
 pub mod mesh;
 pub mod message;
 pub mod peers;
+pub mod pods;
 pub mod process;
 pub mod raw;
 pub mod upstream;

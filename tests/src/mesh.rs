@@ -10,7 +10,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -57,10 +57,15 @@ fn local(port: u16) -> SocketAddr {
 impl Mesh {
     /// Starts a control plane that knows these documents.
     pub async fn start(documents: &str) -> Self {
+        Self::start_on(local(0).ip(), documents).await
+    }
+
+    /// The same, with the port for sidecars on another address of this machine.
+    pub async fn start_on(address: IpAddr, documents: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut mesh = Self {
             api: local(free_port()),
-            xds: local(free_port()),
+            xds: SocketAddr::new(address, free_port()),
             metrics: local(free_port()),
             folder,
             control_plane: None,

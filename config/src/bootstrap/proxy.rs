@@ -142,6 +142,9 @@ pub struct Listen {
     /// For other sidecars' calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inbound: Option<SocketAddr>,
+    /// The port of loopback to which `weir-init` turns the application's connections; none: nothing is captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture: Option<u16>,
     /// For people on this machine; loopback only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,

@@ -4,6 +4,9 @@ use super::{Endpoints, Fraction, SpiffeId};
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
+/// The name of the routes and of the cluster for connections that are carried to where they were meant to go. (Istio's.)
+pub const PASSTHROUGH: &str = "PassthroughCluster";
+
 /// A destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cluster {
@@ -42,6 +45,8 @@ pub enum Discovery {
     Eds(Arc<str>),
     /// Written in the cluster.
     Static(Endpoints),
+    /// None: a connection goes where it was meant to go before it was captured.
+    OriginalDestination,
 }
 
 /// How an endpoint is chosen.

@@ -92,6 +92,8 @@ pub struct ChainMatch {
     pub server_names: Vec<String>,
     /// The original destination port, where traffic is captured.
     pub destination_port: Option<u16>,
+    /// What is spoken, one of these: the ALPN name over TLS, else what was detected (`http/1.1`, `h2c`); empty: any.
+    pub protocols: Vec<String>,
 }
 
 /// Mutual TLS towards callers, with the sidecar's own certificate and the mesh's trust bundle. TLS 1.3 only.

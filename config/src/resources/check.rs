@@ -1,7 +1,11 @@
 //! What documents say about each other: every one once, at most one Mesh, nothing that is named and missing.
 
 use super::{Document, Issue, Kind, Reference, Service, document::Origin, read::nearest};
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 /// All issues between the documents of a mesh. Takes any collection of references, such as `&[Document]` or
 /// `map.values().map(Arc::as_ref)`.
@@ -12,6 +16,7 @@ pub fn check_all<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Vec<I
     issues.extend(meshes(&documents));
     issues.extend(dangling(&documents, &known));
     issues.extend(addresses(&documents));
+    issues.extend(cluster_ips(&documents));
     issues
 }
 
@@ -119,6 +124,23 @@ fn addresses(documents: &[&Document]) -> Vec<Issue> {
             let at = (document.origin().line, document.origin().column);
             let message = format!("{address} is where {} listens too", other.key());
             issues.push(issue(document, field, at, message, Some("give each its own port or address".into())));
+        }
+    }
+    issues
+}
+
+/// An address means one service.
+fn cluster_ips(documents: &[&Document]) -> Vec<Issue> {
+    let mut taken: HashMap<IpAddr, &Document> = HashMap::new();
+    let mut issues = vec![];
+    for document in documents {
+        let Document::Service(service) = document else { continue };
+        for address in &service.spec.addresses {
+            let other = taken.insert(*address, document).filter(|o| o.key() != document.key());
+            let Some(other) = other else { continue };
+            let at = (document.origin().line, document.origin().column);
+            let message = format!("{address} is the address of {} too", other.key());
+            issues.push(issue(document, "spec.clusterIPs", at, message, Some("give each its own".into())));
         }
     }
     issues

@@ -15,6 +15,8 @@ pub struct Mesh {
     pub cluster_domain: String,
     /// `mtls.mode`
     pub mtls: MtlsMode,
+    /// `outboundTrafficPolicy.mode`
+    pub outbound: OutboundMode,
     /// `certificate.lifetime`: how long a workload's certificate is valid, 5 s to 30 days; a day unless written.
     pub certificate_lifetime: Duration,
     /// What holds where no policy says otherwise: `defaults` of the document over [`Settings::built_in`].
@@ -33,12 +35,23 @@ pub enum MtlsMode {
     Disabled,
 }
 
+/// What sidecars do with captured connections to addresses that nothing in the mesh has. (Names and words are Istio's.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub enum OutboundMode {
+    /// They are carried there, as bytes.
+    #[default]
+    AllowAny,
+    /// They are refused.
+    RegistryOnly,
+}
+
 impl Default for Mesh {
     fn default() -> Self {
         Self {
             trust_domain: TrustDomain::default(),
             cluster_domain: "cluster.local".into(),
             mtls: MtlsMode::Strict,
+            outbound: OutboundMode::AllowAny,
             certificate_lifetime: Duration::from_secs(24 * 3600),
             defaults: Settings::built_in(),
         }

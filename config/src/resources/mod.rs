@@ -45,7 +45,7 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use issue::Issue;
 pub use kind::{Key, KeyError, Kind};
 pub use load::{load_dir, parse};
-pub use mesh::{Mesh, MtlsMode};
+pub use mesh::{Mesh, MtlsMode, OutboundMode};
 pub use metadata::Metadata;
 pub use reference::Reference;
 pub use route::{BackendRef, Filters, ParentRef, RouteRule, RouteSpec, ServiceRef};

@@ -1,7 +1,7 @@
 //! Reads the `spec` of the Mesh.
 
 use super::{
-    Mesh, MtlsMode, Settings,
+    Mesh, MtlsMode, OutboundMode, Settings,
     node::Node,
     read::{Reader, shorten},
     read_settings::{self, Scope},
@@ -12,6 +12,14 @@ use std::time::Duration;
 const MODES: [(&str, MtlsMode); 3] =
     [("Strict", MtlsMode::Strict), ("Permissive", MtlsMode::Permissive), ("Disabled", MtlsMode::Disabled)];
 
+const OUTBOUND: [(&str, OutboundMode); 4] = [
+    ("AllowAny", OutboundMode::AllowAny),
+    ("RegistryOnly", OutboundMode::RegistryOnly),
+    // Istio's spelling.
+    ("ALLOW_ANY", OutboundMode::AllowAny),
+    ("REGISTRY_ONLY", OutboundMode::RegistryOnly),
+];
+
 pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Mesh> {
     let usual = Mesh::default();
     let mut f = r.fields(node)?;
@@ -19,6 +27,7 @@ pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Mesh> {
         trust_domain: f.optional(r, "trustDomain", trust_domain).unwrap_or(usual.trust_domain),
         cluster_domain: f.optional(r, "clusterDomain", Reader::name).unwrap_or(usual.cluster_domain),
         mtls: f.optional(r, "mtls", mtls).unwrap_or_default(),
+        outbound: f.optional(r, "outboundTrafficPolicy", outbound).unwrap_or_default(),
         certificate_lifetime: f.optional(r, "certificate", lifetime).unwrap_or(usual.certificate_lifetime),
         defaults: f.optional(r, "defaults", defaults).unwrap_or(usual.defaults),
     };
@@ -41,6 +50,13 @@ fn trust_domain(r: &mut Reader, node: &Node) -> Option<TrustDomain> {
 fn mtls(r: &mut Reader, node: &Node) -> Option<MtlsMode> {
     let mut f = r.fields(node)?;
     let mode = f.optional(r, "mode", |r, n| r.word(n, &MODES));
+    f.close(r);
+    mode
+}
+
+fn outbound(r: &mut Reader, node: &Node) -> Option<OutboundMode> {
+    let mut f = r.fields(node)?;
+    let mode = f.optional(r, "mode", |r, n| r.word(n, &OUTBOUND));
     f.close(r);
     mode
 }

@@ -6,6 +6,7 @@ use super::{
     node::{Node, Tree},
     read::{Fields, Reader},
 };
+use std::net::IpAddr;
 
 /// The words of `appProtocol`.
 pub(super) const PROTOCOLS: [(&str, AppProtocol); 9] = [
@@ -39,10 +40,17 @@ pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Service> {
             None
         }
     });
+    let one = f.optional(r, "clusterIP", |r, n| Some(cluster_ip(r, n)?.into_iter().collect::<Vec<_>>()));
+    let all = f.optional(r, "clusterIPs", cluster_ips);
+    if let (Some(one), Some(all)) = (&one, &all)
+        && one.first() != all.first()
+    {
+        let remedy =
+            "Kubernetes writes the first of `clusterIPs` into `clusterIP`; leave one of the two out".to_owned();
+        r.issue(node, "`clusterIP` is not the first of `clusterIPs`", Some(remedy));
+    }
     f.unsupported(r, "externalName", "a Service stands for workloads of the mesh");
     f.ignore(&[
-        "clusterIP",
-        "clusterIPs",
         "ipFamilies",
         "ipFamilyPolicy",
         "internalTrafficPolicy",
@@ -52,7 +60,34 @@ pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Service> {
         "trafficDistribution",
     ]);
     f.close(r);
-    Some(Service { selector, ports: ports? })
+    Some(Service { selector, ports: ports?, addresses: all.or(one).unwrap_or_default() })
+}
+
+/// An address; none for `None` (headless) and for what is not given yet.
+fn cluster_ip(r: &mut Reader, node: &Node) -> Option<Option<IpAddr>> {
+    if matches!(&node.tree, Tree::Text(text) if text == "None" || text.is_empty()) {
+        return Some(None);
+    }
+    let address = r.address(node)?;
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        let remedy = "an address of the cluster's range for services, or `None`".to_owned();
+        r.issue(node, format!("nobody reaches a service under {address}"), Some(remedy));
+        return None;
+    }
+    Some(Some(address))
+}
+
+fn cluster_ips(r: &mut Reader, node: &Node) -> Option<Vec<IpAddr>> {
+    let mut seen = vec![];
+    let all = r.list(node, |r, n, _| {
+        let address = cluster_ip(r, n)?;
+        if address.is_some() && seen.contains(&address) {
+            r.issue(n, "stands here twice", Some("leave one out".into()));
+        }
+        seen.push(address);
+        Some(address)
+    })?;
+    Some(all.into_iter().flatten().collect())
 }
 
 fn ports(r: &mut Reader, node: &Node) -> Option<Vec<ServicePort>> {
@@ -95,7 +130,7 @@ fn port(r: &mut Reader, f: &mut Fields<'_>) -> Option<ServicePort> {
     });
     f.ignore(&["nodePort"]);
     let port = port?;
-    let protocol = protocol.or_else(|| by_name(name.as_deref()?)).unwrap_or(AppProtocol::Http);
+    let protocol = protocol.or_else(|| by_name(name.as_deref()?)).unwrap_or(AppProtocol::Detect);
     Some(ServicePort { name, port, target: target.unwrap_or(TargetPort::Number(port)), protocol })
 }
 

@@ -1,7 +1,7 @@
 //! `v1/Service`: a name with ports that workloads stand behind.
 
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// A Service's `spec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -11,6 +11,10 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// At least one; numbers and names occur once.
     pub ports: Vec<ServicePort>,
+    /// `clusterIPs`: the addresses under which captured connections mean this service. None: it is headless, or called
+    /// by name only.
+    #[serde(rename = "clusterIPs")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A port that callers see.
@@ -23,7 +27,7 @@ pub struct ServicePort {
     pub port: u16,
     /// The port of the application.
     pub target: TargetPort,
-    /// What is spoken on it: `appProtocol`, else by the port's name as Istio reads it, else HTTP.
+    /// What is spoken on it: `appProtocol`, else by the port's name as Istio reads it, else it is detected.
     pub protocol: AppProtocol,
 }
 
@@ -49,6 +53,8 @@ pub enum AppProtocol {
     Grpc,
     /// Bytes.
     Tcp,
+    /// Nobody has said it: told by the first bytes of each connection. Requests that come by name are HTTP.
+    Detect,
 }
 
 impl Service {

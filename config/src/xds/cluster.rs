@@ -8,10 +8,11 @@ use super::{
     Class, balance, endpoints, outlier, tls,
     wire::{At, Report, ads, duration, ignored, pack, pb, read_ads, read_percent, read_positive, unpack, unsupported},
 };
-use crate::model::{Cluster, Discovery, Protocol};
+use crate::model::{Cluster, Discovery, LoadBalancing, Protocol};
 use envoy_types::pb::google::protobuf::{Any, Struct, Value, value::Kind as ValueKind};
 use pb::cluster::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, TransportSocketMatch, common_lb_config,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+    common_lb_config,
 };
 use pb::core::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common};
 use pb::upstream_http::{
@@ -38,7 +39,9 @@ pub(super) fn cluster(c: &Cluster, class: Class) -> pb::cluster::Cluster {
             (DiscoveryType::Eds, Some(EdsClusterConfig { eds_config: Some(ads()), service_name }), None)
         }
         Discovery::Static(e) => (DiscoveryType::Static, None, Some(endpoints::assignment(e))),
+        Discovery::OriginalDestination => (DiscoveryType::OriginalDst, None, None),
     };
+    let captured = c.discovery == Discovery::OriginalDestination;
     // gRPC refuses SDS (gRFC A29); it is called in plain text or brings credentials of its own.
     let tls = c.tls.as_ref().filter(|_| class != Class::Grpc);
     pb::cluster::Cluster {
@@ -47,7 +50,9 @@ pub(super) fn cluster(c: &Cluster, class: Class) -> pb::cluster::Cluster {
         eds_cluster_config,
         load_assignment,
         connect_timeout: Some(duration(c.connect_timeout)),
-        load_balancing_policy: Some(balance::policies(&c.load_balancing, class)),
+        // Where there is nothing to choose from, Envoy wants no other policy than this.
+        load_balancing_policy: (!captured).then(|| balance::policies(&c.load_balancing, class)),
+        lb_policy: if captured { LbPolicy::ClusterProvided.into() } else { 0 },
         common_lb_config: Some(CommonLbConfig {
             healthy_panic_threshold: Some(pb::ty::Percent { value: c.panic_threshold_percent.into() }),
             ..Default::default()
@@ -175,9 +180,14 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, sent: pb::cluster::Cluster) ->
     let (spoken, common) = read_protocol(out, at, &typed_extension_protocol_options, http2_protocol_options.is_some());
     let at_common = at.field("common_http_protocol_options");
     Some(Cluster {
-        discovery: discovery?,
         connect_timeout: read_positive(out, at, "connect_timeout", connect_timeout).unwrap_or(DEFAULT_CONNECT_TIMEOUT),
-        load_balancing: balance::read(out, at, load_balancing_policy, lb_policy, lb_config)?,
+        load_balancing: match discovery {
+            // Nothing to choose from.
+            Some(Discovery::OriginalDestination) if load_balancing_policy.is_none() && lb_config.is_none() => {
+                LoadBalancing::RoundRobin
+            }
+            _ => balance::read(out, at, load_balancing_policy, lb_policy, lb_config)?,
+        },
         protocol: if is_tcp(metadata.as_ref()) { Protocol::Tcp } else { spoken },
         tls: transport_socket.and_then(|t| tls::read_upstream(out, &at.field("transport_socket"), &t)),
         limits,
@@ -186,6 +196,7 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, sent: pb::cluster::Cluster) ->
         panic_threshold_percent: read_panic(out, &at.field("common_lb_config"), common_lb_config)?,
         idle_timeout: read_positive(out, &at_common, "idle_timeout", common.idle_timeout),
         max_connection_age: read_positive(out, &at_common, "max_connection_duration", common.max_connection_duration),
+        discovery: discovery?,
         name,
     })
 }
@@ -231,8 +242,12 @@ fn read_discovery(
             }
             endpoints::read(out, &at, assignment).map(Discovery::Static)
         }
-        Ok(DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::OriginalDst) => {
-            out.refuse(&at.field("type"), "is neither `EDS` nor `STATIC`");
+        Ok(DiscoveryType::OriginalDst) => {
+            out.unsupported(at, "load_assignment", &assignment);
+            Some(Discovery::OriginalDestination)
+        }
+        Ok(DiscoveryType::StrictDns | DiscoveryType::LogicalDns) => {
+            out.refuse(&at.field("type"), "is none of `EDS`, `STATIC` and `ORIGINAL_DST`");
             None
         }
         Err(field) => {

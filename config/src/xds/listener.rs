@@ -24,6 +24,7 @@ const HCM: &str = "envoy.filters.network.http_connection_manager";
 const NETWORK_RBAC: &str = "envoy.filters.network.rbac";
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
+const HTTP_INSPECTOR: &str = "envoy.filters.listener.http_inspector";
 /// Where inbound traffic is caught. A sidecar listens where its own start-up file says; Envoy must be told.
 const INBOUND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15006);
 /// Envoy's, for bytes.
@@ -47,17 +48,21 @@ fn api(l: &ApiListener, class: Class) -> pb::listener::Listener {
 }
 
 fn inbound(l: &InboundListener, class: Class) -> pb::listener::Listener {
-    let inspector = ListenerFilter {
-        name: TLS_INSPECTOR.into(),
+    let inspector = |name: &str, config: Any| ListenerFilter {
+        name: name.into(),
         filter_disabled: None,
-        config_type: Some(listener_filter::ConfigType::TypedConfig(pack(&pb::tls_inspector::TlsInspector::default()))),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
     };
+    // Envoy looks for HTTP only where it matters: not every caller speaks first.
+    let detects = l.chains.iter().any(|c| c.tls.is_none() && !c.matches.protocols.is_empty());
+    let http = detects.then(|| inspector(HTTP_INSPECTOR, pack(&pb::http_inspector::HttpInspector::default())));
+    let tls = inspector(TLS_INSPECTOR, pack(&pb::tls_inspector::TlsInspector::default()));
     pb::listener::Listener {
         name: l.name.to_string(),
         address: Some(endpoints::address(INBOUND)),
         filter_chains: l.chains.iter().map(|c| chain(c, class)).collect(),
         // gRPC servers refuse listener filters (gRFC A36).
-        listener_filters: if class == Class::Grpc { vec![] } else { vec![inspector] },
+        listener_filters: if class == Class::Grpc { vec![] } else { [tls].into_iter().chain(http).collect() },
         traffic_direction: TrafficDirection::Inbound.into(),
         ..Default::default()
     }
@@ -87,6 +92,7 @@ fn chain(c: &InboundChain, class: Class) -> FilterChain {
         filter_chain_match: Some(FilterChainMatch {
             server_names: c.matches.server_names.clone(),
             destination_port: c.matches.destination_port.and_then(|p| number(p.into())),
+            application_protocols: c.matches.protocols.clone(),
             transport_protocol: if c.tls.is_some() { "tls" } else { "raw_buffer" }.into(),
             ..Default::default()
         }),
@@ -171,8 +177,13 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, sent: pb::listener::Listener) 
         let names = chain.matches.server_names.iter().cloned().map(Some);
         let names: Vec<_> = if chain.matches.server_names.is_empty() { vec![None] } else { names.collect() };
         for name in names {
-            if !taken.insert((name, chain.matches.destination_port, chain.tls.is_some())) {
-                out.refuse(&at.field("filter_chain_match"), "is also another chain's");
+            let protocols = chain.matches.protocols.iter().cloned().map(Some);
+            let protocols: Vec<_> = if chain.matches.protocols.is_empty() { vec![None] } else { protocols.collect() };
+            for protocol in protocols {
+                let key = (name.clone(), chain.matches.destination_port, chain.tls.is_some(), protocol);
+                if !taken.insert(key) {
+                    out.refuse(&at.field("filter_chain_match"), "is also another chain's");
+                }
             }
         }
         chains.push(chain);
@@ -182,8 +193,7 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, sent: pb::listener::Listener) 
 
 /// Detection of TLS, protocol and original destination is built in.
 fn read_listener_filter(out: &mut Report, at: &At<'_>, sent: &ListenerFilter) {
-    const BUILT_IN: [&str; 3] =
-        [TLS_INSPECTOR, "envoy.filters.listener.http_inspector", "envoy.filters.listener.original_dst"];
+    const BUILT_IN: [&str; 3] = [TLS_INSPECTOR, HTTP_INSPECTOR, "envoy.filters.listener.original_dst"];
     if !BUILT_IN.contains(&sent.name.as_str()) {
         out.refuse(at, format!("the filter `{}` is not supported", shown(&sent.name)));
     }
@@ -225,7 +235,7 @@ fn read_match(out: &mut Report, at: &At<'_>, sent: FilterChainMatch, tls: bool) 
         application_protocols,
     } = sent;
     unsupported!(out, at; prefix_ranges, address_suffix, suffix_len, direct_source_prefix_ranges, source_type,
-        source_prefix_ranges, source_ports, application_protocols);
+        source_prefix_ranges, source_ports);
     let known = if tls { "tls" } else { "raw_buffer" };
     if !transport_protocol.is_empty() && transport_protocol != known {
         out.refuse(&at.field("transport_protocol"), format!("is not `{known}`, which the chain's socket speaks"));
@@ -240,7 +250,22 @@ fn read_match(out: &mut Report, at: &At<'_>, sent: FilterChainMatch, tls: bool) 
     if matches!(port, Some(Err(_))) {
         out.refuse(&at.field("destination_port"), "is above 65,535");
     }
-    Some(ChainMatch { server_names, destination_port: port.and_then(Result::ok) })
+    if !out.within(at, "application_protocols", &application_protocols, limits::SERVER_NAMES) {
+        return None;
+    }
+    let known = if tls { ["http/1.1", "h2"] } else { ["http/1.1", "h2c"] };
+    let spoken = application_protocols.into_iter().enumerate().filter(|(i, p)| {
+        let good = known.contains(&p.as_str());
+        // Envoy's inspector tells them apart; a chain for one of them is one for both.
+        let also = !tls && p == "http/1.0";
+        if !good && !also {
+            let known = known.join("` and `");
+            out.refuse(&at.item("application_protocols", *i), format!("`{}` is none of `{known}`", shown(p)));
+        }
+        good
+    });
+    let protocols = spoken.map(|(_, p)| p).collect();
+    Some(ChainMatch { server_names, destination_port: port.and_then(Result::ok), protocols })
 }
 
 /// Authorisation, and what serves the connection.

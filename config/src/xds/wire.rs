@@ -16,7 +16,7 @@ pub(super) mod pb {
     pub use envoy_types::pb::envoy::extensions::{
         filters::common::fault::v3 as fault_common,
         filters::http::{fault::v3 as fault, rbac::v3 as http_rbac, router::v3 as router},
-        filters::listener::tls_inspector::v3 as tls_inspector,
+        filters::listener::{http_inspector::v3 as http_inspector, tls_inspector::v3 as tls_inspector},
         filters::network::{http_connection_manager::v3 as hcm, rbac::v3 as network_rbac, tcp_proxy::v3 as tcp_proxy},
         load_balancing_policies::{
             common::v3 as lb_common, least_request::v3 as least_request, round_robin::v3 as round_robin,

@@ -2,7 +2,7 @@
 //! same, and said once: thousands of equal chains would make a listener larger than a sidecar takes.
 
 use std::collections::{HashMap, hash_map::Entry};
-use weir_config::model::{InboundChain, InboundTarget};
+use weir_config::model::{ChainMatch, InboundChain, InboundTarget};
 
 /// Up to so many chains keep the names of their services, for people.
 const FEW: usize = 64;
@@ -37,5 +37,6 @@ fn what_it_does(chain: &InboundChain) -> String {
         }
         InboundTarget::Tcp { .. } => format!("{target:?}"),
     };
-    format!("{:?} {} {tls:?} {authz:?} {target}", matches.destination_port, matches.server_names.is_empty())
+    let ChainMatch { server_names, destination_port, protocols } = matches;
+    format!("{destination_port:?} {} {protocols:?} {tls:?} {authz:?} {target}", server_names.is_empty())
 }

@@ -1,31 +1,49 @@
 //! Clusters: how a service's port is called, or the application beside a node's own sidecar.
 
 use super::{
-    Node, inbound,
+    Node,
+    endpoints::instance,
+    inbound,
     name::{self, Target},
-    server_name, settings,
+    passthrough, server_name, settings,
     speech::{in_mesh, protocol},
 };
-use crate::index::World;
-use std::collections::BTreeSet;
-use weir_config::model::{Cluster, Discovery, SpiffeId, UpstreamTls};
+use crate::index::{Item, World};
+use std::{collections::BTreeSet, sync::Arc};
+use weir_config::{
+    model::{Cluster, Discovery, SpiffeId, UpstreamTls},
+    resources::Workload,
+};
 
-/// The cluster of a service's port (`<fqdn>:<port>`), or of an application port of the node itself (`inbound:<port>`).
+/// The cluster of a service's port (`<fqdn>:<port>`), of one instance behind it (`<workload>@<fqdn>:<port>`), of an
+/// application port of the node itself (`inbound:<port>`), or of what is not of the mesh.
 pub fn cluster(world: &World, node: &Node, resource: &str) -> Option<Cluster> {
     if let Some(port) = name::inbound_port(resource) {
         return inbound::cluster(world, node, port);
     }
-    let target = name::resource(world, resource)?;
+    if let Some(cluster) = passthrough::cluster(resource) {
+        return Some(cluster);
+    }
+    let (workload, service) = name::pinned(resource);
+    let target = name::resource(world, service)?;
     let policy = settings::effective(world, &[&target.service.key]);
+    let (discovery, workloads, outlier) = match workload {
+        None => (Discovery::Eds(resource.into()), &target.service.workloads[..], policy.outlier),
+        Some(workload) => {
+            let only = target.service.workloads.iter().find(|w| **w.name() == *workload)?;
+            // The only endpoint there is: to take it out would help nobody.
+            (Discovery::Static(instance(world, resource, only, &target)?), std::slice::from_ref(only), None)
+        }
+    };
     Some(Cluster {
         name: resource.into(),
-        discovery: Discovery::Eds(resource.into()),
+        discovery,
         connect_timeout: policy.connect_timeout,
         load_balancing: policy.load_balancing,
         protocol: protocol(target.port.protocol),
-        tls: tls(world, &target),
+        tls: tls(world, &target, workloads),
         limits: policy.limits,
-        outlier: policy.outlier,
+        outlier,
         retry_budget: policy.retry_budget,
         panic_threshold_percent: policy.panic_threshold_percent,
         idle_timeout: policy.pool_idle_timeout,
@@ -33,13 +51,11 @@ pub fn cluster(world: &World, node: &Node, resource: &str) -> Option<Cluster> {
     })
 }
 
-/// Mutual TLS, if any workload behind the service speaks it. The identities are those of all of them: a caller accepts
+/// Mutual TLS, if any of the workloads speaks it. The identities are those of all of them: a caller accepts
 /// at an address who might be there, and no one else.
-fn tls(world: &World, target: &Target<'_>) -> Option<UpstreamTls> {
+fn tls(world: &World, target: &Target<'_>, workloads: &[Arc<Item<Workload>>]) -> Option<UpstreamTls> {
     let mesh = world.mesh();
-    let identities: BTreeSet<SpiffeId> = target
-        .service
-        .workloads
+    let identities: BTreeSet<SpiffeId> = workloads
         .iter()
         .filter(|workload| in_mesh(world, workload))
         .filter_map(|w| SpiffeId::workload(&mesh.trust_domain, w.namespace(), &w.service_account).ok())

@@ -35,6 +35,24 @@ pub fn endpoints(world: &World, _node: &Node, resource: &str) -> Option<Endpoint
     Some(Endpoints { name: resource.into(), localities: localities.collect() })
 }
 
+/// One instance alone. Its health is no matter: who calls an instance means that one.
+pub(super) fn instance(
+    world: &World,
+    name: &str,
+    workload: &Item<Workload>,
+    target: &name::Target<'_>,
+) -> Option<Endpoints> {
+    let endpoint = Endpoint { health: Health::Healthy, ..endpoint(world, workload, &target.port.target)? };
+    let locality = Locality {
+        region: workload.region.clone(),
+        zone: workload.zone.clone(),
+        priority: 0,
+        weight: 1,
+        endpoints: vec![endpoint],
+    };
+    Some(Endpoints { name: name.into(), localities: vec![locality] })
+}
+
 /// The same, with those marked as draining that leave: callers choose others. Where there is no other, they are the best
 /// that there is.
 pub fn without(mut endpoints: Endpoints, leaving: &BTreeSet<Arc<str>>) -> Endpoints {

@@ -13,9 +13,9 @@ use std::{
 };
 use weir_config::{
     model::{
-        Action, ChainMatch, Cluster, ConnectionLimits, Discovery, Domain, DownstreamTls, Endpoint, Endpoints, Forward,
-        HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget, LoadBalancing, Locality,
-        Protocol, ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+        Action, Authz, ChainMatch, Cluster, ConnectionLimits, Discovery, Domain, DownstreamTls, Endpoint, Endpoints,
+        Forward, HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget, LoadBalancing,
+        Locality, Protocol, ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
     },
     resources::{AppProtocol, MtlsMode, Service, ServicePort, Settings, Switch},
 };
@@ -30,11 +30,11 @@ pub(super) fn listener(world: &World, node: &Node, resource: &str) -> Option<Inb
     for (service, port, app_port) in ports(workload) {
         let own = Chain { world, workload, service, port, app_port };
         if mtls != MtlsMode::Disabled {
-            chains.push(own.mutual_tls());
+            chains.extend(own.spoken().map(|spoken| own.mutual_tls(spoken)));
         }
         // One application port may be behind several services: in plain text nobody says which is meant.
         if mtls != MtlsMode::Strict && plain.insert(app_port) {
-            chains.push(own.plain_text());
+            chains.extend(own.spoken().map(|spoken| own.plain_text(spoken)));
         }
     }
     Some(InboundListener { name, chains: joined(chains) })
@@ -121,6 +121,25 @@ fn both(one: Protocol, other: Protocol) -> Protocol {
     }
 }
 
+/// What a chain takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Http,
+    HttpIfDetected,
+    Bytes,
+}
+
+/// Bytes have neither method nor path, so a denial that asks for one cannot tell whether it is meant: it denies (as
+/// Istio's does), or requests that nobody has recognised as such would pass it by. Allowances that ask for one allow no
+/// bytes as it is.
+fn for_bytes(mut authz: Authz) -> Authz {
+    for rule in authz.deny.iter_mut().flat_map(|policy| &mut policy.rules) {
+        rule.methods.clear();
+        rule.paths.clear();
+    }
+    authz
+}
+
 /// One port of the application, as one service leads to it.
 struct Chain<'a> {
     world: &'a World,
@@ -131,38 +150,61 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    fn mutual_tls(&self) -> InboundChain {
+    /// What is spoken here: one thing, or, where nobody has said it, HTTP and bytes, each with a chain.
+    fn spoken(&self) -> impl Iterator<Item = Spoken> + use<> {
+        let (http, bytes) = match self.workload.protocol(self.app_port).unwrap_or(self.port.protocol) {
+            AppProtocol::Tcp => (None, Some(Spoken::Bytes)),
+            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc => (Some(Spoken::Http), None),
+            AppProtocol::Detect => (Some(Spoken::HttpIfDetected), Some(Spoken::Bytes)),
+        };
+        http.into_iter().chain(bytes)
+    }
+
+    fn mutual_tls(&self, spoken: Spoken) -> InboundChain {
         let (namespace, service, port) = (self.service.namespace(), self.service.name(), self.port.port);
         let sni = server_name(self.world, namespace, service, port);
+        let protocols = if spoken == Spoken::HttpIfDetected { &["http/1.1", "h2"][..] } else { &[] };
         InboundChain {
             name: format!("{service}.{namespace}:{port}").into(),
-            matches: ChainMatch { server_names: vec![sni.to_string()], destination_port: None },
+            matches: ChainMatch {
+                server_names: vec![sni.to_string()],
+                destination_port: None,
+                protocols: protocols.iter().map(ToString::to_string).collect(),
+            },
             tls: Some(DownstreamTls { require_client_certificate: true }),
-            authz: authz(self.world, self.workload, self.service),
-            target: self.target(),
+            authz: self.authz(spoken),
+            target: self.target(spoken),
         }
     }
 
-    fn plain_text(&self) -> InboundChain {
+    fn plain_text(&self, spoken: Spoken) -> InboundChain {
+        let protocols = if spoken == Spoken::HttpIfDetected { &["http/1.1", "h2c"][..] } else { &[] };
         InboundChain {
             name: format!("port:{}", self.app_port).into(),
-            matches: ChainMatch { server_names: Vec::new(), destination_port: Some(self.app_port) },
+            matches: ChainMatch {
+                server_names: Vec::new(),
+                destination_port: Some(self.app_port),
+                protocols: protocols.iter().map(ToString::to_string).collect(),
+            },
             tls: None,
-            authz: authz(self.world, self.workload, self.service),
-            target: self.target(),
+            authz: self.authz(spoken),
+            target: self.target(spoken),
         }
     }
 
-    fn target(&self) -> InboundTarget {
+    fn authz(&self, spoken: Spoken) -> Authz {
+        let authz = authz(self.world, self.workload, self.service);
+        if spoken == Spoken::Bytes { for_bytes(authz) } else { authz }
+    }
+
+    fn target(&self, spoken: Spoken) -> InboundTarget {
         let cluster = name::inbound_cluster(self.app_port);
-        match self.workload.protocol(self.app_port).unwrap_or(self.port.protocol) {
-            AppProtocol::Tcp => {
-                InboundTarget::Tcp { cluster, idle_timeout: settings::bytes_idle(self.world, &self.service.key) }
-            }
-            AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc => InboundTarget::Http {
-                routes: Arc::new(self.routes(cluster)),
-                http: HttpOptions { stream_idle_timeout: None, ..HttpOptions::default() },
-            },
+        if spoken == Spoken::Bytes {
+            return InboundTarget::Tcp { cluster, idle_timeout: settings::bytes_idle(self.world, &self.service.key) };
+        }
+        InboundTarget::Http {
+            routes: Arc::new(self.routes(cluster)),
+            http: HttpOptions { stream_idle_timeout: None, ..HttpOptions::default() },
         }
     }
 

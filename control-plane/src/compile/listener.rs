@@ -1,19 +1,29 @@
 //! Listeners: what an authority means to the application that says it.
 
-use super::{Node, inbound, name};
+use super::{
+    Node, inbound,
+    name::{self, Captured},
+    passthrough,
+};
 use crate::index::World;
 use weir_config::model::{ApiListener, HttpOptions, Listener, RouteSource};
 
-/// The listener of an authority (`recommendations:8080`), or a node's own inbound listener
-/// (`inbound/<namespace>/<workload>`). `None`: there is no such service, or no such port of it.
+/// The listener of an authority (`recommendations:8080`), of an address that a connection was captured on the way to
+/// (`10.96.0.7_8080`), or a node's own inbound listener (`inbound/<namespace>/<workload>`). `None`: there is no such
+/// service, no such port of it, or nothing that may be called at that address.
 pub fn listener(world: &World, node: &Node, resource: &str) -> Option<Listener> {
     if resource.contains('/') {
         return inbound::listener(world, node, resource).map(Listener::Inbound);
     }
-    let target = name::authority(world, &node.namespace, resource)?;
+    let routes = match name::captured(world, resource) {
+        Some(Captured::Service(target)) => RouteSource::Rds(target.resource(world)),
+        Some(Captured::Instance(workload, target)) => RouteSource::Rds(name::instance(world, workload, &target)),
+        Some(Captured::Unknown) => RouteSource::Rds(passthrough::name(world)?),
+        None => RouteSource::Rds(name::authority(world, &node.namespace, resource)?.resource(world)),
+    };
     Some(Listener::Api(ApiListener {
         name: resource.into(),
-        routes: RouteSource::Rds(target.resource(world)),
+        routes,
         // Each route says its own idle timeout, so that one of them can say "none".
         http: HttpOptions { stream_idle_timeout: None, ..HttpOptions::default() },
     }))

@@ -12,6 +12,7 @@ mod inbound;
 mod listener;
 mod name;
 mod order;
+mod passthrough;
 mod route;
 mod settings;
 mod speech;

@@ -1,9 +1,12 @@
 //! Names on the wire: which service and port an authority or a resource name means.
 //!
+//! An address that a captured connection was meant for is asked for as `<address>_<port>`, as Istio calls such listeners:
+//! no authority of a request reads so.
+//!
 //! A name's host is `<service>[.<namespace>[.svc[.<cluster-domain>]]]`, as Kubernetes' DNS has it.
 
-use crate::index::{ServiceEntry, World};
-use std::sync::Arc;
+use crate::index::{Addressed, ServiceEntry, World};
+use std::{net::IpAddr, sync::Arc};
 use weir_config::{model::ResourceName, resources::ServicePort};
 
 /// The port of an authority that names none.
@@ -36,6 +39,51 @@ impl Target<'_> {
     /// The resource name of its cluster, endpoints and routes.
     pub(super) fn resource(&self, world: &World) -> ResourceName {
         resource_name(world, self.service.namespace(), self.service.name(), self.port.port)
+    }
+}
+
+/// What a captured connection means.
+pub(super) enum Captured<'a> {
+    /// A service's port.
+    Service(Target<'a>),
+    /// One instance's port, and a service's port that leads to it.
+    Instance(&'a str, Target<'a>),
+    /// Nothing that is known here.
+    Unknown,
+}
+
+/// What the address `<address>_<port>` means; `None`: it is no such name.
+pub(super) fn captured<'a>(world: &'a World, name: &str) -> Option<Captured<'a>> {
+    let (address, port) = name.rsplit_once('_')?;
+    let (text, address, port) = (address, address.parse::<IpAddr>().ok()?, number(port)?);
+    // One address has one spelling, so that one resource has one name.
+    if address.to_string() != text {
+        return None;
+    }
+    let found = match world.address(address) {
+        Some(Addressed::Service(service)) => service.port(port).map(|port| Captured::Service(Target { service, port })),
+        Some(Addressed::Workloads(workloads)) => workloads.iter().find_map(|workload| {
+            workload.services.iter().find_map(|service| {
+                let service = world.service(service.namespace(), service.name())?;
+                let port = service.ports.iter().find(|p| workload.target(&p.target) == Some(port))?;
+                Some(Captured::Instance(workload.name(), Target { service, port }))
+            })
+        }),
+        None => None,
+    };
+    Some(found.unwrap_or(Captured::Unknown))
+}
+
+/// What the cluster and the routes of one instance behind a service's port are called: `<workload>@<fqdn>:<port>`.
+pub(super) fn instance(world: &World, workload: &str, target: &Target<'_>) -> ResourceName {
+    format!("{workload}@{}", target.resource(world)).into()
+}
+
+/// The instance that a resource name means, and the rest of the name.
+pub(super) fn pinned(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('@') {
+        Some((workload, service)) => (Some(workload), service),
+        None => (None, name),
     }
 }
 

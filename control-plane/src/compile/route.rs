@@ -6,7 +6,7 @@
 use super::{
     Node,
     name::{self, Target},
-    order, resource_name,
+    order, passthrough, resource_name,
     settings::{self, Effective},
 };
 use crate::index::{Item, World};
@@ -14,19 +14,24 @@ use http::StatusCode;
 use std::{sync::Arc, time::Duration};
 use weir_config::{
     model::{
-        Action, Domain, Forward, HeaderMutations, RetryPolicy, Route, RouteConfig, RouteMatch, VirtualHost,
-        WeightedCluster,
+        Action, Domain, Forward, HeaderMutations, ResourceName, RetryPolicy, Route, RouteConfig, RouteMatch,
+        VirtualHost, WeightedCluster,
     },
     resources::{AppProtocol, BackendRef, RouteRule, RouteSpec, Switch},
 };
 
-/// The routes of a service's port (`<fqdn>:<port>`).
+/// The routes of a service's port (`<fqdn>:<port>`), of one instance behind it (`<workload>@<fqdn>:<port>`), or of what is
+/// not of the mesh.
 pub fn route(world: &World, _node: &Node, resource: &str) -> Option<RouteConfig> {
-    let target = name::resource(world, resource)?;
-    let attached = attached(&target);
-    let routes = match attached.as_slice() {
-        [] => vec![to_itself(world, &target)],
-        attached => ordered(world, &target, attached),
+    if let Some(routes) = passthrough::routes(resource) {
+        return Some(routes);
+    }
+    let (workload, service) = name::pinned(resource);
+    let target = name::resource(world, service)?;
+    let routes = match (workload, attached(&target).as_slice()) {
+        // Who calls an instance means that one: the service's routes would lead elsewhere.
+        (Some(_), _) | (None, []) => vec![to_itself(world, &target, resource)],
+        (None, attached) => ordered(world, &target, attached),
     };
     let name = format!("{}.{}:{}", target.service.name(), target.service.namespace(), target.port.port);
     let virtual_host = VirtualHost { name: name.into(), domains: vec![Domain::Any], routes };
@@ -90,7 +95,7 @@ fn ruled(world: &World, target: &Target<'_>, route: &Item<RouteSpec>, rule: &Rou
 /// The share of a single one that is missing fails by itself, as it should.
 fn clusters(world: &World, target: &Target<'_>, backends: &[BackendRef]) -> Option<Vec<WeightedCluster>> {
     if backends.is_empty() {
-        return Some(vec![whole(target, world)]);
+        return Some(vec![all_to(target.resource(world))]);
     }
     let exists =
         |b: &BackendRef| world.service(&b.service.namespace, &b.service.name).is_some_and(|s| s.port(b.port).is_some());
@@ -145,8 +150,8 @@ fn limit_tries(
     }
 }
 
-/// The route of a service to which none is attached.
-fn to_itself(world: &World, target: &Target<'_>) -> Route {
+/// The route of a service to which none is attached, or of one of its instances.
+fn to_itself(world: &World, target: &Target<'_>, cluster: &str) -> Route {
     let policy = settings::effective(world, &[&target.service.key]);
     let idle_timeout = match target.port.protocol {
         AppProtocol::Tcp => settings::bytes_idle(world, &target.service.key),
@@ -156,7 +161,7 @@ fn to_itself(world: &World, target: &Target<'_>) -> Route {
         name: "default".into(),
         matches: RouteMatch::default(),
         action: Action::Forward(Forward {
-            clusters: vec![whole(target, world)],
+            clusters: vec![all_to(cluster.into())],
             path: None,
             host: None,
             timeout: policy.request_timeout,
@@ -170,9 +175,9 @@ fn to_itself(world: &World, target: &Target<'_>) -> Route {
     }
 }
 
-fn whole(target: &Target<'_>, world: &World) -> WeightedCluster {
+fn all_to(name: ResourceName) -> WeightedCluster {
     WeightedCluster {
-        name: target.resource(world),
+        name,
         weight: 1,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),

@@ -11,6 +11,12 @@ use weir_config::{
 /// How long something may be still before it is taken for abandoned.
 pub(super) const LONG_IDLE: Duration = Duration::from_secs(3600);
 
+/// How long a connection to the world outside may take to be made: as long as systems themselves try.
+pub(super) const LONG_CONNECT: Duration = Duration::from_secs(120);
+/// Connections to the world outside that have been still for so long are taken for abandoned: longer than systems' own
+/// keep-alive probes (two hours).
+pub(super) const ABANDONED: Duration = Duration::from_secs(3 * 3600);
+
 /// A policy in force: every part is decided.
 #[derive(Debug, Clone)]
 pub(super) struct Effective {

@@ -13,6 +13,8 @@ pub(super) fn protocol(app: AppProtocol) -> Protocol {
         AppProtocol::Http => Protocol::Http1,
         AppProtocol::H2c | AppProtocol::Grpc => Protocol::Http2,
         AppProtocol::Tcp => Protocol::Tcp,
+        // Who calls it without having been told what it speaks knows what it speaks.
+        AppProtocol::Detect => Protocol::UseDownstream,
     }
 }
 

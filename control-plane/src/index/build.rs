@@ -1,8 +1,8 @@
 //! From a snapshot to a world, in one pass over the documents and one over what refers to what.
 
-use super::{Item, Namespace, ServiceEntry, WorkloadEntry, World, select::Labels};
+use super::{Addressed, Item, Namespace, ServiceEntry, WorkloadEntry, World, select::Labels};
 use crate::store::{Snapshot, Stored};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use weir_config::resources::{
     AuthorizationPolicy, Document, Key, Mesh, RouteSpec, Service, Settings, TrafficPolicy, Workload,
 };
@@ -49,7 +49,28 @@ pub(super) fn world(snapshot: Arc<Snapshot>, previous: &World) -> World {
         namespaces.entry(item.namespace().clone()).or_default().authorizations.push(item);
     }
     let mesh = sorted.mesh.unwrap_or_default();
-    World { mesh, namespaces, routes: sorted.routes, settings: settings(sorted.policies), snapshot }
+    let addresses = addresses(&namespaces);
+    World { mesh, namespaces, routes: sorted.routes, settings: settings(sorted.policies), addresses, snapshot }
+}
+
+/// A service's address is its own: what else is said to be there is not reached under it.
+fn addresses(namespaces: &BTreeMap<Arc<str>, Namespace>) -> BTreeMap<IpAddr, Addressed> {
+    let mut addresses = BTreeMap::new();
+    for workload in namespaces.values().flat_map(|n| n.workloads.values()) {
+        if workload.address.is_loopback() {
+            continue;
+        }
+        let there = addresses.entry(workload.address).or_insert_with(|| Addressed::Workloads(Vec::new()));
+        if let Addressed::Workloads(all) = there {
+            all.push(workload.clone());
+        }
+    }
+    for service in namespaces.values().flat_map(|n| n.services.values()) {
+        for address in &service.addresses {
+            addresses.insert(*address, Addressed::Service(service.clone()));
+        }
+    }
+    addresses
 }
 
 fn sort(snapshot: &Snapshot, previous: &World) -> Sorted {

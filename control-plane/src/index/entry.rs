@@ -88,3 +88,12 @@ impl Deref for WorkloadEntry {
         &self.item
     }
 }
+
+/// What is reached under an address.
+#[derive(Debug, Clone)]
+pub enum Addressed {
+    /// A service, under one of its cluster addresses.
+    Service(Arc<ServiceEntry>),
+    /// Instances, each on ports of its own, by name.
+    Workloads(Vec<Arc<WorkloadEntry>>),
+}

@@ -9,11 +9,11 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Item, Namespace, ServiceEntry, WorkloadEntry};
+pub use entry::{Addressed, Item, Namespace, ServiceEntry, WorkloadEntry};
 pub use follow::follow;
 
 use crate::store::Snapshot;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use weir_config::resources::{Key, Mesh, RouteSpec, Settings};
 
 /// All documents at a version, indexed.
@@ -24,6 +24,7 @@ pub struct World {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     routes: BTreeMap<Arc<Key>, Arc<Item<RouteSpec>>>,
     settings: BTreeMap<Key, Arc<Settings>>,
+    addresses: BTreeMap<IpAddr, Addressed>,
 }
 
 impl World {
@@ -65,6 +66,11 @@ impl World {
     /// A workload.
     pub fn workload(&self, namespace: &str, name: &str) -> Option<&Arc<WorkloadEntry>> {
         self.namespaces.get(namespace)?.workloads.get(name)
+    }
+
+    /// What is reached under an address. (Many instances may be on one machine: loopback addresses mean nothing.)
+    pub fn address(&self, address: IpAddr) -> Option<&Addressed> {
+        self.addresses.get(&address)
     }
 
     /// All services, by namespace and name.

@@ -12,6 +12,6 @@ pub mod logging;
 mod pages;
 pub mod server;
 
-pub use health::{Health, Readiness};
+pub use health::{Condition, Health, Readiness};
 pub use logging::Logging;
 pub use pages::{Admin, Command, Scrape};

@@ -1,6 +1,6 @@
 //! The control thread: certificate, configuration, pages, and the orderly end.
 
-use super::{Ended, end::End, heir::Heir};
+use super::{Ended, captured::Proof, end::End, heir::Heir};
 use crate::{
     admin::{Admin, Command, Health, Logging, Readiness, Scrape, server::serve},
     data,
@@ -58,6 +58,8 @@ pub(super) struct Control {
     pub(super) door: Arc<watch::Sender<Door>>,
     /// Copies of all listening sockets, for a successor.
     pub(super) heritage: Vec<Named>,
+    /// Where traffic is captured: that it is.
+    pub(super) proof: Option<Proof>,
     pub(super) data: data::Running,
     pub(super) tell_end: watch::Sender<Option<Ended>>,
 }
@@ -77,7 +79,7 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { pages, log, mut received, end, door, heritage, data, tell_end, .. } = self;
+        let Self { pages, log, mut received, end, door, heritage, proof, data, tell_end, .. } = self;
         let admin = Admin {
             identity: self.identity.clone(),
             status: self.status.clone(),
@@ -98,6 +100,9 @@ impl Control {
         serve_pages(pages.admin, admin, &door);
         serve_pages(pages.metrics, Scrape(self.metrics.clone()), &door);
         serve_pages(pages.health, Health(self.readiness.clone()), &door);
+        if let Some(proof) = proof {
+            tokio::spawn(proof.find());
+        }
         let renewal = renewal(&self.options, self.id, &self.identity, &self.metrics);
         tokio::spawn(renewal.run());
         let client = xds::Client {

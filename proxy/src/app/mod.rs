@@ -6,10 +6,12 @@
 //! ```
 //! So a scrape, a new configuration or a new certificate takes no turn on a thread that serves requests.
 
+mod captured;
 mod control;
 mod end;
 mod heir;
 
+use self::captured::{Captured, Proof};
 use crate::{
     admin::{Command, Logging, Readiness},
     data,
@@ -116,17 +118,6 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
     let log = AccessLog::to_stdout(options.access_log, metrics.access_log_dropped.clone());
     let identity = Identity::new();
     let status = Arc::new(Status::default());
-    let (end_inbound, inbound_life) = drain::channel();
-    let (end_outbound, outbound_life) = drain::channel();
-    let door = Arc::new(watch::Sender::new(if before.is_some() { Door::Shut } else { Door::Open }));
-    let readiness = Arc::new(Readiness {
-        identity: identity.clone(),
-        status: status.clone(),
-        door: door.subscribe(),
-        conditions: vec![],
-        drain: end_inbound.signal(),
-    });
-
     let taken = before.as_ref().map_or(0, |b| b.count());
     metrics.add_source(move |out| {
         let help = "Listening sockets that were taken over from the process before.";
@@ -134,6 +125,17 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
     });
     let sockets = Sockets::bind(&options, &mut |name| before.as_mut().map(|b| b.take(name)).unwrap_or_default())?;
     let (addresses, heritage) = (sockets.addresses()?, sockets.heritage()?);
+    let (end_inbound, inbound_life) = drain::channel();
+    let (end_outbound, outbound_life) = drain::channel();
+    let door = Arc::new(watch::Sender::new(if before.is_some() { Door::Shut } else { Door::Open }));
+    let proof = sockets.capture.as_ref().map(Proof::of);
+    let readiness = Arc::new(Readiness {
+        identity: identity.clone(),
+        status: status.clone(),
+        door: door.subscribe(),
+        conditions: proof.iter().map(|proof| proof.condition(door.subscribe())).collect(),
+        drain: end_inbound.signal(),
+    });
     let (state, wanted) = State::new(state::Parts {
         workers: options.workers,
         client: Arc::new(tls::Client::new(identity.contexts().clone(), HANDSHAKE)),
@@ -148,7 +150,9 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
         log: log.clone(),
     };
     let lives = data::Lives { outbound: outbound_life, inbound: inbound_life, door: door.subscribe() };
-    let data = data::start(plane, &options.limits, options.workers, sockets.outbound, sockets.inbound, lives)?;
+    let Sockets { outbound, inbound, capture, pages } = sockets;
+    let capture = capture.map(|capture| capture.sockets);
+    let data = data::start(plane, &options.limits, options.workers, outbound, inbound, capture, lives)?;
     let end = end::End {
         inbound: end_inbound,
         outbound: end_outbound,
@@ -170,12 +174,13 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
         readiness: readiness.clone(),
         state,
         wanted,
-        pages: sockets.pages,
+        pages,
         commands: commands.clone(),
         received,
         end,
         door: door.clone(),
         heritage,
+        proof,
         data,
         tell_end,
     };
@@ -252,6 +257,7 @@ impl Drop for Running {
 struct Sockets {
     outbound: Bound,
     inbound: Bound,
+    capture: Option<Captured>,
     pages: control::Sockets,
 }
 
@@ -262,9 +268,12 @@ impl Sockets {
     /// Takes what is there already, and binds the rest.
     fn bind(options: &Options, before: &mut Before<'_>) -> Result<Self, StartError> {
         let listen = &options.listen;
+        let inbound = shared("inbound", listen.inbound, options.workers, before)?;
+        let capture = options.capture.map(|port| Captured::bind(port, &inbound, options.workers, before));
         Ok(Self {
             outbound: shared("outbound", listen.outbound, options.workers, before)?,
-            inbound: shared("inbound", listen.inbound, options.workers, before)?,
+            inbound,
+            capture: capture.transpose()?,
             pages: control::Sockets {
                 admin: single("admin", listen.admin, before)?,
                 metrics: single("metrics", listen.metrics, before)?,
@@ -293,7 +302,9 @@ impl Sockets {
             ("metrics", copy(&self.pages.metrics)?),
             ("health", copy(&self.pages.health)?),
         ];
-        Ok(all.into_iter().map(|(name, sockets)| Named { name: name.into(), sockets }).collect())
+        let captured = self.capture.as_ref().map(Captured::copies).transpose()?.unwrap_or_default();
+        let all = all.into_iter().chain(captured);
+        Ok(all.map(|(name, sockets)| Named { name: name.into(), sockets }).collect())
     }
 }
 

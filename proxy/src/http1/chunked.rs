@@ -144,7 +144,7 @@ impl Decoder {
             _ => return Err("the trailers are malformed"),
         };
         let mut map = HeaderMap::with_capacity(fields.len());
-        for field in fields.iter() {
+        for field in fields {
             let (name, value) = head::field(&raw, field)?;
             if may_trail(&name) {
                 map.append(name, value);
@@ -178,8 +178,11 @@ pub fn may_trail(name: &http::HeaderName) -> bool {
 mod tests {
     use super::*;
 
-    /// Decodes a body, given in pieces of `step` bytes: its data, its trailers, and what is left.
-    fn decode(body: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), &'static str> {
+    /// The data, the trailers, and what is left.
+    type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// Decodes a body, given in pieces of `step` bytes.
+    fn decode(body: &[u8], step: usize) -> Result<Decoded, &'static str> {
         let (mut decoder, mut buf, mut data) = (Decoder::default(), BytesMut::new(), Vec::new());
         let mut pieces = body.chunks(step);
         loop {

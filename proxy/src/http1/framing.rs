@@ -40,7 +40,8 @@ impl Seen {
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.content_length.replace(number(value)?).is_some() {
+                let before = self.content_length.replace(number(value)?);
+                if before.is_some() {
                     return Err("more than one Content-Length");
                 }
             }

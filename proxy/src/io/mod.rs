@@ -60,6 +60,13 @@ impl Io {
         matches!(self.wire, Wire::Plain(_))
     }
 
+    /// Ends it with a reset, so that the peer sees a fault and no end.
+    pub fn reset(self) {
+        if let Wire::Plain(tcp) = &self.wire {
+            let _ = tcp.set_zero_linger();
+        }
+    }
+
     /// Pending: there is nothing to be read, and the task is woken when there is. Costs a third of a read that finds
     /// nothing.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -54,6 +54,20 @@ pub fn bind(address: SocketAddr, threads: usize) -> io::Result<Bound> {
     Ok(Bound { address, sockets })
 }
 
+/// Binds a port of all IPv6 addresses, and of those alone: beside sockets of IPv4 on the same port.
+///
+/// # Errors
+/// The port is in use, or there is no IPv6.
+pub fn bind_v6(port: u16, threads: usize) -> io::Result<Bound> {
+    let address = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
+    let made = || {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_only_v6(true)?;
+        listening(socket, address)
+    };
+    Ok(Bound { address, sockets: (0..threads).map(|_| made()).collect::<io::Result<_>>()? })
+}
+
 impl Bound {
     /// From sockets that another process has bound. `None`: there are none, or they are not on `address`.
     pub fn taken(fds: Vec<OwnedFd>, address: SocketAddr) -> Option<Self> {
@@ -91,7 +105,10 @@ impl Bound {
 }
 
 fn socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    listening(Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?, address)
+}
+
+fn listening(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;

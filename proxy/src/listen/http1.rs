@@ -271,7 +271,7 @@ async fn linger(conn: &Shared) {
     if poll_fn(|cx| conn.lock().poll_shutdown(cx)).await.is_err() {
         return;
     }
-    discard(conn, AFTERWARDS, |conn, cx| conn.poll_discard(cx)).await;
+    discard(conn, AFTERWARDS, http1::Conn::poll_discard).await;
 }
 
 /// Sends a body.

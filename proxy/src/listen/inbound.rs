@@ -1,9 +1,11 @@
 //! From the mesh to the application: mutual TLS, who the caller is, which port it means, then HTTP or bytes.
 
 use super::{
-    detect::{Speaks, detect},
+    captured::result,
+    detect::{How, Speaks, Told, detect, race},
+    hello::{self, Hello},
     http::{Answer, Answering, serve},
-    tcp,
+    original, tcp,
 };
 use crate::{
     body::Incoming,
@@ -13,13 +15,13 @@ use crate::{
     io::Ahead,
     policy::authz::{Asked, enforce},
     record::Recorder,
-    request::{Connection, Fields, Request},
+    request::{Captured, Connection, Fields, Request},
     stack,
     stage::Response,
-    state::{InboundChain, InboundService, State},
+    state::{self, Chains, InboundChain, InboundService, State},
     telemetry::{Direction, Metrics},
     tls::{self, Alpn, Peer},
-    tunnel::{self, Tunnel},
+    tunnel::Tunnel,
     upstream::Io,
 };
 use http::HeaderValue;
@@ -30,6 +32,9 @@ use tokio::net::TcpStream;
 const TLS_HANDSHAKE: u8 = 22;
 /// A connection that says nothing for so long is closed.
 const FIRST_BYTE: Duration = Duration::from_secs(30);
+/// A caller in plain text that waits for the application to speak is listened to for so long before: who speaks mutual
+/// TLS speaks at once.
+const LISTENS: Duration = Duration::from_millis(2);
 
 /// Serves the inbound side on all data threads.
 #[derive(Clone)]
@@ -45,10 +50,12 @@ struct Inner {
     metrics: Arc<Metrics>,
     tunnel: Tunnel,
     drain: drain::Watch,
+    captures: bool,
 }
 
 impl Inbound {
-    /// From the parts that all connections share.
+    /// From the parts that all connections share. `captures`: connections may have been meant for another port.
+    #[expect(clippy::too_many_arguments, reason = "each is one of the parts")]
     pub fn new(
         state: Arc<State>,
         server: tls::Server,
@@ -57,48 +64,26 @@ impl Inbound {
         metrics: Arc<Metrics>,
         tunnel: Tunnel,
         drain: drain::Watch,
+        captures: bool,
     ) -> Self {
-        Self { inner: Arc::new(Inner { state, server, parts, recorder, metrics, tunnel, drain }) }
+        Self { inner: Arc::new(Inner { state, server, parts, recorder, metrics, tunnel, drain, captures }) }
     }
 
     /// Serves one connection.
     pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
-        // In a box: a handshake takes much more room than the connection does afterwards.
-        let (io, chain, who) = match Box::pin(self.accept(tcp, peer)).await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                self.inner.metrics.connection_refused(Direction::Inbound, error.reason());
-                tracing::info!(%peer, reason = error.reason(), error = %error.story(), "connection refused");
-                return;
-            }
+        let captured = match self.inner.captures {
+            true => match original::destination(&tcp) {
+                Ok(captured) => captured.map(|address| Captured { address, name: original::name(address) }),
+                Err(_) => return,
+            },
+            false => None,
         };
-        self.serve(worker, peer, io, chain, who).await;
-    }
-
-    /// Tells TLS from plain text, shakes hands, and finds the chain.
-    async fn accept(&self, tcp: TcpStream, peer: SocketAddr) -> Result<(Io, Arc<InboundChain>, Option<Peer>), Error> {
-        let mut first = [0];
-        let peeked = tokio::time::timeout(FIRST_BYTE, tcp.peek(&mut first)).await;
-        if !matches!(peeked, Ok(Ok(1))) {
-            return Err(Kind::ClientTimeout.detail("it said nothing"));
-        }
-        let inbound = self.inner.state.load().inbound.clone().ok_or(Kind::ConfigNotReady)?;
-        if first[0] != TLS_HANDSHAKE {
-            let chain = inbound.plain().ok_or_else(|| {
-                Kind::TlsPeerUntrusted.detail(format!("{peer} speaks plain text; mutual TLS is required"))
-            })?;
-            return Ok((Io::plain(tcp), chain.clone(), None));
-        }
-        let chosen = |sni: Option<&str>| inbound.chain(sni, None).filter(|c| c.tls.is_some()).cloned();
-        let required =
-            |sni: Option<&str>| chosen(sni).and_then(|c| c.tls).is_none_or(|tls| tls.require_client_certificate);
-        let (stream, who) = self.inner.server.accept(Ahead::new(tcp), required).await.map_err(|e| refused(&e))?;
-        let chain = chosen(who.sni.as_deref())
-            .ok_or_else(|| Kind::RouteNotFound.detail(format!("no port here is called {:?}", who.sni)))?;
-        Ok((Io::server(stream), chain, Some(who)))
-    }
-
-    async fn serve(self, worker: usize, peer: SocketAddr, mut io: Io, chain: Arc<InboundChain>, who: Option<Peer>) {
+        // In a box: a handshake takes much more room than the connection does afterwards.
+        let accepted = match Box::pin(self.accept(tcp, peer, captured.as_ref())).await {
+            Ok(accepted) => accepted,
+            Err(error) => return self.refuse(peer, &error),
+        };
+        let Accepted { io, chains, who } = accepted;
         let identity = who.as_ref().and_then(|w| w.id.clone());
         let connection = Arc::new(Connection {
             direction: Direction::Inbound,
@@ -108,12 +93,89 @@ impl Inbound {
             identity,
             tls: who.is_some(),
             sni: who.as_ref().and_then(|w| w.sni.clone()),
+            captured,
         });
+        self.serve(connection, io, chains, who.and_then(|w| w.alpn)).await;
+    }
+
+    /// Tells TLS from plain text, shakes hands, and finds the chains.
+    async fn accept(&self, tcp: TcpStream, peer: SocketAddr, captured: Option<&Captured>) -> Result<Accepted, Error> {
+        let port = captured.map(|captured| captured.address.port());
+        let plain = |inbound: &state::Inbound| inbound.plain(port).cloned();
+        let inbound = self.inner.state.load().inbound.clone();
+        // Where a caller in plain text may wait for the application to speak, it is not waited for.
+        let waits = match (&inbound, captured) {
+            (Some(inbound), Some(_)) => inbound.plain(port).is_some_and(|chains| {
+                chains.detects() || chains.of(false).is_some_and(|c| matches!(c.service, InboundService::Tcp { .. }))
+            }),
+            _ => false,
+        };
+        let mut first = [0];
+        let patience = if waits { LISTENS } else { FIRST_BYTE };
+        let peeked = tokio::time::timeout(patience, tcp.peek(&mut first)).await;
+        let inbound = self.inner.state.load().inbound.clone().ok_or(Kind::ConfigNotReady)?;
+        match peeked {
+            Ok(Ok(1)) => {}
+            Err(_) if waits => {
+                let chains = plain(&inbound).ok_or(Kind::ClientTimeout)?;
+                return Ok(Accepted { io: Io::plain(tcp), chains, who: None });
+            }
+            _ => return Err(Kind::ClientTimeout.detail("it said nothing")),
+        }
+        let is_tls = first[0] == TLS_HANDSHAKE;
+        if !is_tls || (waits && !self.is_ours(&tcp, &inbound).await) {
+            let chains = plain(&inbound).ok_or_else(|| {
+                let which = port.map_or_else(String::new, |port| format!(" to port {port}"));
+                Kind::TlsPeerUntrusted.detail(format!("{peer} speaks plain text{which}; mutual TLS is required"))
+            })?;
+            return Ok(Accepted { io: Io::plain(tcp), chains, who: None });
+        }
+        let chosen = |sni: Option<&str>| inbound.named(sni).cloned();
+        let required =
+            |sni: Option<&str>| chosen(sni).and_then(|c| c.tls()).is_none_or(|t| t.require_client_certificate);
+        let (stream, who) = self.inner.server.accept(Ahead::new(tcp), required).await.map_err(|e| refused(&e))?;
+        let chains = chosen(who.sni.as_deref())
+            .filter(|chains| chains.tls().is_some())
+            .ok_or_else(|| Kind::RouteNotFound.detail(format!("no port here is called {:?}", who.sni)))?;
+        Ok(Accepted { io: Io::server(stream), chains, who: Some(who) })
+    }
+
+    /// Whether TLS is meant for us, by the name that it asks for, and not for the application: looked at without taking
+    /// it. What cannot be looked at in time is.
+    async fn is_ours(&self, tcp: &TcpStream, inbound: &state::Inbound) -> bool {
+        let mut read = vec![0; hello::MOST];
+        let look = async {
+            let mut seen = 0;
+            loop {
+                let n = tcp.peek(&mut read).await.ok()?;
+                match hello::server_name(read.get(..n)?) {
+                    Hello::Name(name) => return Some(inbound.is_named(name.as_deref()?)),
+                    Hello::Other => return None,
+                    Hello::More => {}
+                }
+                if n <= seen {
+                    // What is there is there still: the rest comes when it comes.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                seen = n;
+            }
+        };
+        tokio::time::timeout(FIRST_BYTE, look).await.ok().flatten().unwrap_or(false)
+    }
+
+    async fn serve(self, connection: Arc<Connection>, mut io: Io, chains: Chains, alpn: Option<Alpn>) {
+        if !connection.tls && chains.detects() {
+            return Box::pin(self.detect(connection, io, chains)).await;
+        }
+        // Who speaks HTTP over mutual TLS says so, where it matters.
+        let Some(chain) = chains.of(alpn.is_some()).cloned() else { return };
+        drop(chains);
         let drain = self.inner.drain.at_random();
         if let InboundService::Tcp { .. } = chain.service {
+            self.told(&connection, "bytes", How::Declared);
             return Box::pin(self.bytes(&connection, io, &chain)).await;
         }
-        let (speaks, first) = match who.and_then(|w| w.alpn) {
+        let (speaks, first) = match alpn {
             Some(Alpn::H2) => (Speaks::Http2, vec![]),
             Some(Alpn::Http1) => (Speaks::Http1, vec![]),
             None => match detect(&mut io, &drain).await {
@@ -121,32 +183,84 @@ impl Inbound {
                 _ => return,
             },
         };
-        let callee = Callee { inner: self.inner, connection, chain };
-        serve(io, first, speaks, callee, drain).await;
+        self.told(&connection, result(speaks), How::Declared);
+        serve(io, first, speaks, Callee { inner: self.inner, connection, chain }, drain).await;
+    }
+
+    /// Plain text to a port of which nobody has said what it speaks.
+    async fn detect(self, connection: Arc<Connection>, mut io: Io, chains: Chains) {
+        let Some(bytes) = chains.of(false).cloned() else { return };
+        let (mut rest, mut other) = (None, None);
+        let mut drain = self.inner.drain.at_random();
+        let open = async {
+            let mut opened = self.open(&connection, &bytes).await?;
+            let io = opened.take();
+            rest = Some(opened);
+            io.ok_or_else(|| Kind::Internal.into())
+        };
+        let told = tokio::select! {
+            told = race(&mut io, &mut other, open, false) => told,
+            // A connection of which nobody knows what it is is kept like any other that is silent.
+            () = drain.out_of_patience() => return,
+        };
+        match told {
+            Ok(Told::Gone) => {}
+            Ok(Told::Http(speaks, first)) => {
+                self.told(&connection, result(speaks), How::ClientBytes);
+                drop((rest, other));
+                let Some(chain) = chains.of(true).cloned() else { return };
+                serve(io, first, speaks, Callee { inner: self.inner, connection, chain }, drain).await;
+            }
+            Ok(Told::Bytes(read)) => {
+                self.told(&connection, if read.sni.is_some() { "tls" } else { "bytes" }, read.how);
+                let opened = match (rest, other) {
+                    (Some(opened), Some(io)) => Ok(opened.with(io)),
+                    _ => self.open(&connection, &bytes).await,
+                };
+                match opened {
+                    Ok(opened) => opened.carry(io, read.client, read.server, self.inner.tunnel.count()).await,
+                    Err(error) => self.refuse(connection.peer, &error),
+                }
+            }
+            Err(error) => self.refuse(connection.peer, &error),
+        }
     }
 
     async fn bytes(&self, connection: &Arc<Connection>, io: Io, chain: &InboundChain) {
-        let InboundService::Tcp { cluster, idle_timeout } = &chain.service else { return };
-        let asked = Asked { identity: connection.identity.as_ref(), http: None };
-        let record = self.inner.recorder.bytes(connection);
-        let opened = match enforce(&chain.authz, &asked, connection, &self.inner.metrics) {
-            Err(error) => Err(error),
-            Ok(()) => match cluster {
-                None => Err(Kind::ClusterNotFound.into()),
-                Some(cluster) => tcp::dial(cluster, &record).await,
-            },
-        };
-        match opened {
-            Ok(application) => {
-                let counted = self.inner.tunnel.count();
-                tunnel::join(io, application, idle_timeout.unwrap_or(tcp::IDLE), counted).await;
-            }
-            Err(error) => {
-                self.inner.metrics.connection_refused(Direction::Inbound, error.reason());
-                tracing::info!(peer = %connection.peer, reason = error.reason(), error = %error.story(), "connection refused");
-            }
+        match self.open(connection, chain).await {
+            Ok(opened) => opened.carry(io, vec![], vec![], self.inner.tunnel.count()).await,
+            Err(error) => self.refuse(connection.peer, &error),
         }
     }
+
+    /// A connection of bytes to the application, for whoever may have it.
+    async fn open(&self, connection: &Connection, chain: &InboundChain) -> Result<tcp::Opened, Error> {
+        let InboundService::Tcp { cluster, idle_timeout } = &chain.service else {
+            return Err(Kind::BytesRefused.into());
+        };
+        let asked = Asked { identity: connection.identity.as_ref(), http: None };
+        enforce(&chain.authz, &asked, connection, &self.inner.metrics)?;
+        let cluster = cluster.as_ref().ok_or(Kind::ClusterNotFound)?;
+        tcp::to(cluster, *idle_timeout, &self.inner.recorder.bytes(connection)).await
+    }
+
+    fn told(&self, connection: &Connection, result: &'static str, how: How) {
+        if !connection.tls && connection.captured.is_some() {
+            self.inner.metrics.detected(Direction::Inbound, result, how.as_str());
+        }
+    }
+
+    fn refuse(&self, peer: SocketAddr, error: &Error) {
+        self.inner.metrics.connection_refused(Direction::Inbound, error.reason());
+        tracing::info!(%peer, reason = error.reason(), error = %error.story(), "connection refused");
+    }
+}
+
+/// A connection that is let in.
+struct Accepted {
+    io: Io,
+    chains: Chains,
+    who: Option<Peer>,
 }
 
 fn refused(error: &tls::Error) -> Error {
@@ -173,10 +287,11 @@ impl Answer for Callee {
         let record = self.inner.recorder.begin(&request, fields.grpc, &self.connection);
         let snapshot = self.inner.state.load();
         // The chain of this request's snapshot, not of the connection's beginning: rules change under a connection.
-        let chain = match &snapshot.inbound {
-            Some(inbound) => inbound.chain(self.connection.sni.as_deref(), None).cloned(),
-            None => None,
-        };
+        let chains = snapshot.inbound.as_ref().and_then(|inbound| match self.connection.tls {
+            true => inbound.named(self.connection.sni.as_deref()),
+            false => inbound.plain(self.connection.port()),
+        });
+        let chain = chains.and_then(|chains| chains.of(true)).cloned();
         let chain = chain.filter(|c| c.tls.is_some() == self.connection.tls).unwrap_or_else(|| self.chain.clone());
         let connection = self.connection.clone();
         match Request::admit(request, spelling, fields, connection, snapshot, record.clone()) {

@@ -2,15 +2,18 @@
 //! directions (`outbound`, `inbound`).
 
 mod accept;
+mod captured;
 mod detect;
 mod extended;
+mod hello;
 mod http;
 mod http1;
 mod inbound;
+mod original;
 mod outbound;
 mod resets;
 mod tcp;
 
-pub use accept::{Accepting, Bound, Places, bind};
+pub use accept::{Accepting, Bound, Places, bind, bind_v6};
 pub use inbound::Inbound;
 pub use outbound::Outbound;

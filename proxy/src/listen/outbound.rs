@@ -28,15 +28,15 @@ use tokio::net::TcpStream;
 /// Serves the outbound side on all data threads.
 #[derive(Clone)]
 pub struct Outbound {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    state: Arc<State>,
+pub(super) struct Inner {
+    pub(super) state: Arc<State>,
     stack: stack::Outbound,
-    recorder: Recorder,
-    tunnel: Tunnel,
-    drain: drain::Watch,
+    pub(super) recorder: Recorder,
+    pub(super) tunnel: Tunnel,
+    pub(super) drain: drain::Watch,
 }
 
 impl Outbound {
@@ -64,6 +64,7 @@ impl Outbound {
             client_cert: None,
             tls: false,
             sni: None,
+            captured: None,
         });
         serve(io, first, speaks, Caller { inner: self.inner, connection }, drain).await;
     }
@@ -71,9 +72,9 @@ impl Outbound {
 
 /// One connection of the application.
 #[derive(Clone)]
-struct Caller {
-    inner: Arc<Inner>,
-    connection: Arc<Connection>,
+pub(super) struct Caller {
+    pub(super) inner: Arc<Inner>,
+    pub(super) connection: Arc<Connection>,
 }
 
 impl Answer for Caller {
@@ -104,7 +105,9 @@ impl Caller {
             return record.refused(&Kind::BadRequest.detail("CONNECT without an authority"), false);
         };
         request.headers_mut().remove(HOST);
-        let opened = tcp::open(&self.inner.state, &authority, &record).await;
+        // Where it was captured, whoever is called there is asked to connect: what we carry are bytes to it.
+        let asked = self.connection.destination().unwrap_or(&authority);
+        let opened = tcp::open(&self.inner.state, asked, &record).await;
         match opened {
             Ok((upstream, idle)) => {
                 let client = Takeover::of(&mut request);

@@ -3,13 +3,16 @@
 
 use crate::{
     error::{Error, Kind, Result},
+    http1::Taken,
     logic::Outcome,
     record::Record,
-    state::{Cluster, HostEntry, RouteAction, State},
+    state::{Call, Cluster, Host, HostEntry, RouteAction, Speech, State},
+    tunnel::{self, Counted},
     upstream::Io,
 };
 use smallvec::SmallVec;
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,16 +24,71 @@ pub const IDLE: Duration = Duration::from_secs(3600);
 /// How long a connection waits for the configuration of a destination that nobody has called before.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A connection to a destination. Its endpoint counts it as under way until this is dropped.
+pub struct Opened {
+    io: Option<Io>,
+    /// How long it may be silent.
+    pub idle: Duration,
+    cluster: Arc<Cluster>,
+    _call: Option<Call>,
+}
+
+impl Opened {
+    /// The connection alone, to be given back.
+    pub fn take(&mut self) -> Option<Io> {
+        self.io.take()
+    }
+
+    /// Gives it back.
+    pub fn with(mut self, io: Io) -> Self {
+        self.io = Some(io);
+        self
+    }
+
+    /// Carries bytes between a client and this until both have ended, and counts them. `client` and `server`: what was
+    /// read of each already.
+    pub async fn carry(self, with: Io, client: Vec<u8>, server: Vec<u8>, counted: Counted) {
+        let Some(io) = self.io else { return };
+        let (client, server) = (Taken { io: with, first: client.into() }, Taken { io, first: server.into() });
+        let moved = tunnel::join(client, server, self.idle, counted).await;
+        self.cluster.metrics.carried(moved.forth, moved.back);
+    }
+}
+
 /// Connects to a destination by its authority; also how long it may be silent.
 pub async fn open(state: &Arc<State>, authority: &str, record: &Record) -> Result<(Io, Duration)> {
-    let routes = match state.host(state.load(), authority, PATIENCE).await {
-        None => return Err(Kind::ConfigNotReady.detail(format!("no configuration for {authority} in time"))),
-        Some((_, HostEntry::Absent)) => {
-            return Err(Kind::RouteNotFound.detail(format!("no service is called {authority}")));
-        }
-        Some((_, HostEntry::Ready(host))) => host.routes.clone(),
-    };
-    let route = routes.first(authority).ok_or(Kind::RouteNotFound)?;
+    let host = find(state, authority).await?;
+    let opened = through(&host, record).await?;
+    Ok((opened.io.ok_or(Kind::Internal)?, opened.idle))
+}
+
+/// What is known of a destination, asked for where nothing is.
+pub async fn find(state: &Arc<State>, authority: &str) -> Result<Arc<Host>> {
+    match state.host(state.load(), authority, PATIENCE).await {
+        None => Err(Kind::ConfigNotReady.detail(format!("no configuration for {authority} in time"))),
+        Some((_, HostEntry::Absent)) => Err(Kind::RouteNotFound.detail(format!("no service is called {authority}"))),
+        Some((_, HostEntry::Ready(host))) => Ok(host),
+    }
+}
+
+/// Connects to a destination by its routes.
+pub async fn through(host: &Host, record: &Record) -> Result<Opened> {
+    let (cluster, idle) = drawn(host, record)?;
+    let (io, call) = dialled(&cluster, record).await?;
+    // Where it is detected, the time that is said is HTTP's: database pools are idle for longer.
+    let idle = if host.speech == Speech::Detect { idle.max(IDLE) } else { idle };
+    Ok(Opened { io: Some(io), idle, cluster, _call: Some(call) })
+}
+
+/// Connects to where a captured connection was meant to go: what is there is not of the mesh.
+pub async fn outside(host: &Host, address: SocketAddr, record: &Record) -> Result<Opened> {
+    let (cluster, idle) = drawn(host, record)?;
+    let io = cluster.dialer.bytes(address, false).await?;
+    Ok(Opened { io: Some(io), idle, cluster, _call: None })
+}
+
+fn drawn(host: &Host, record: &Record) -> Result<(Arc<Cluster>, Duration)> {
+    let route = host.routes.first(&host.name).ok_or(Kind::RouteNotFound)?;
     let RouteAction::Forward(forward) = &route.action else {
         return Err(Kind::BytesRefused.detail("its route answers itself; bytes have no answer"));
     };
@@ -40,12 +98,17 @@ pub async fn open(state: &Arc<State>, authority: &str, record: &Record) -> Resul
         r.told.cluster = Some(target.name.clone());
         r.metrics = Some(target.metrics.clone());
     });
-    let cluster = target.cluster.as_ref().ok_or(Kind::ClusterNotFound)?;
-    Ok((dial(cluster, record).await?, forward.idle_timeout.unwrap_or(IDLE)))
+    let cluster = target.cluster.clone().ok_or(Kind::ClusterNotFound)?;
+    Ok((cluster, forward.idle_timeout.unwrap_or(IDLE)))
 }
 
-/// Connects to an endpoint of a cluster.
-pub async fn dial(cluster: &Arc<Cluster>, record: &Record) -> Result<Io> {
+/// Connects to an endpoint of a cluster; it may be silent for so long.
+pub async fn to(cluster: &Arc<Cluster>, idle: Option<Duration>, record: &Record) -> Result<Opened> {
+    let (io, call) = dialled(cluster, record).await?;
+    Ok(Opened { io: Some(io), idle: idle.unwrap_or(IDLE), cluster: cluster.clone(), _call: Some(call) })
+}
+
+async fn dialled(cluster: &Arc<Cluster>, record: &Record) -> Result<(Io, Call)> {
     let mut tried: SmallVec<[usize; 2]> = SmallVec::new();
     let mut last = Error::new(Kind::NoHealthyEndpoint);
     for _ in 0..TRIES {
@@ -60,7 +123,7 @@ pub async fn dial(cluster: &Arc<Cluster>, record: &Record) -> Result<Io> {
         match cluster.dialer.bytes(endpoint.address, endpoint.mesh).await {
             Ok(io) => {
                 call.answered(Outcome::Success, Instant::now());
-                return Ok(io);
+                return Ok((io, call));
             }
             Err(error) => {
                 call.failed(error.kind());

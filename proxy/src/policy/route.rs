@@ -42,11 +42,12 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Box<Request>> for RouteOutbound<N>
 
 impl<N> RouteOutbound<N> {
     async fn host(&self, request: &Request) -> Option<(Arc<Snapshot>, HostEntry)> {
-        if let Some(known) = self.state.known(&request.snapshot, &request.authority, request.received.into_std()) {
+        let asked = request.connection.destination().unwrap_or(&request.authority);
+        if let Some(known) = self.state.known(&request.snapshot, asked, request.received.into_std()) {
             return Some((request.snapshot.clone(), known));
         }
         // Boxed: it is large, and rare.
-        Box::pin(self.state.host(request.snapshot.clone(), &request.authority, PATIENCE)).await
+        Box::pin(self.state.host(request.snapshot.clone(), asked, PATIENCE)).await
     }
 }
 

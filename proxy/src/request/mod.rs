@@ -5,7 +5,7 @@ mod fields;
 pub mod rewrite;
 mod routed;
 
-pub use crate::connection::{Connection, is_grpc};
+pub use crate::connection::{Captured, Connection, is_grpc};
 pub use fields::Fields;
 pub use routed::{Attempt, AttemptFailed, Deadline, Placed, Routed};
 

@@ -3,8 +3,9 @@
 
 use super::{
     Cluster, Endpoint, Forward, Host, HostEntry, Inbound, InboundChain, InboundService, Parts, Route, RouteAction,
-    RouteTable, Snapshot, Target,
+    RouteTable, Snapshot, Speech, Target,
     cluster::{members, millis, part},
+    inbound::Chains,
 };
 use crate::{
     logic::{ClusterLimits, EndpointHealth, Outlier, PeakEwma, Picker, RetryBudget},
@@ -19,7 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 use weir_config::model::{
-    self, Action, Discovery, InboundTarget, Listener, LoadBalancing, ResourceName, Resources, RouteConfig, RouteSource,
+    self, Action, Discovery, InboundTarget, Listener, LoadBalancing, Protocol, ResourceName, Resources, RouteConfig,
+    RouteSource,
 };
 
 /// An idle connection to another sidecar, which never closes one first, is kept for so long.
@@ -87,18 +89,19 @@ impl Builder<'_> {
             RouteSource::Rds(route) => self.resources.routes.get(route)?,
         };
         let routes = self.table(Direction::Outbound, config);
-        let used = match self.before.hosts.get(name) {
+        let (used, clients_speak_http) = match self.before.hosts.get(name) {
             Some(HostEntry::Ready(old)) if Arc::ptr_eq(&old.routes, &routes) && old.http == api.http => {
                 return Some(old.clone());
             }
-            Some(HostEntry::Ready(old)) => old.used.clone(),
-            _ => Arc::new(self.parts.born.elapsed().as_secs().into()),
+            Some(HostEntry::Ready(old)) => (old.used.clone(), old.clients_speak_http.clone()),
+            _ => (Arc::new(self.parts.born.elapsed().as_secs().into()), Arc::default()),
         };
-        Some(Arc::new(Host { name: name.clone(), routes, http: api.http.clone(), used }))
+        let speech = speech(name, &routes);
+        Some(Arc::new(Host { name: name.clone(), routes, http: api.http.clone(), speech, clients_speak_http, used }))
     }
 
     fn inbound(&mut self, listener: &model::InboundListener) -> Inbound {
-        let mut inbound = Inbound { by_name: HashMap::new(), by_port: HashMap::new(), rest: None };
+        let mut inbound = Inbound { by_name: HashMap::new(), by_port: HashMap::new(), rest: Chains::default() };
         for config in &listener.chains {
             let service = match &config.target {
                 InboundTarget::Http { routes, http } => {
@@ -114,14 +117,13 @@ impl Builder<'_> {
                 authz: config.authz.clone(),
                 service,
             });
+            let only_http = !config.matches.protocols.is_empty();
             for name in &config.matches.server_names {
-                inbound.by_name.insert(name.clone(), chain.clone());
+                inbound.by_name.entry(name.clone()).or_default().set(chain.clone(), only_http);
             }
             match config.matches.destination_port {
-                Some(port) => {
-                    inbound.by_port.insert(port, chain);
-                }
-                None if config.matches.server_names.is_empty() => inbound.rest = Some(chain),
+                Some(port) => inbound.by_port.entry(port).or_default().set(chain, only_http),
+                None if config.matches.server_names.is_empty() => inbound.rest.set(chain, only_http),
                 None => {}
             }
         }
@@ -200,7 +202,7 @@ impl Builder<'_> {
         let cluster = self.clusters.get(&target.name).cloned();
         let tls = cluster.as_ref().is_some_and(|c| c.config.tls.is_some());
         let destination = match direction {
-            Direction::Outbound => target.name.clone(),
+            Direction::Outbound => whole(&target.name),
             Direction::Inbound => table.name.clone(),
         };
         let workload = self.parts.workload.clone();
@@ -216,6 +218,25 @@ impl Builder<'_> {
     }
 }
 
+/// One instance of a destination is counted as that destination.
+fn whole(cluster: &ResourceName) -> ResourceName {
+    cluster.split_once('@').map_or_else(|| cluster.clone(), |(_, service)| service.into())
+}
+
+/// What is spoken, by the first destination of the first route.
+fn speech(name: &str, routes: &RouteTable) -> Speech {
+    let Some(RouteAction::Forward(forward)) = routes.first(name).map(|route| &route.action) else {
+        return Speech::Http;
+    };
+    let Some(cluster) = forward.targets.first().and_then(|target| target.cluster.as_ref()) else { return Speech::Http };
+    match (&cluster.config.discovery, cluster.config.protocol) {
+        (Discovery::OriginalDestination, _) => Speech::Outside,
+        (_, Protocol::Tcp) => Speech::Bytes,
+        (_, Protocol::UseDownstream) => Speech::Detect,
+        (_, Protocol::Http1 | Protocol::Http2) => Speech::Http,
+    }
+}
+
 fn cluster(
     parts: &Parts,
     before: Option<&Arc<Cluster>>,
@@ -224,6 +245,7 @@ fn cluster(
 ) -> Arc<Cluster> {
     let source = match &config.discovery {
         Discovery::Static(endpoints) => Arc::new(endpoints.clone()),
+        Discovery::OriginalDestination => Arc::new(model::Endpoints { name: config.name.clone(), localities: vec![] }),
         Discovery::Eds(name) => resources
             .endpoints
             .get(name)
@@ -261,7 +283,7 @@ fn cluster(
         dialer: dialer(parts, config, &limits),
         picker,
         born: parts.born,
-        metrics: before.map_or_else(|| parts.metrics.cluster(&config.name), |old| old.metrics.clone()),
+        metrics: before.map_or_else(|| parts.metrics.cluster(&whole(&config.name)), |old| old.metrics.clone()),
         config: config.clone(),
         limits,
         budget,

@@ -10,7 +10,7 @@ mod tell;
 
 pub use cluster::{Call, Chosen, Cluster, Endpoint};
 pub use demand::{Demand, Wanted};
-pub use inbound::{Inbound, InboundChain, InboundService};
+pub use inbound::{Chains, Inbound, InboundChain, InboundService};
 pub use routes::{Forward, Route, RouteAction, RouteTable, Target};
 
 use crate::{telemetry::Metrics, tls};
@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -79,7 +79,24 @@ pub struct Host {
     pub routes: Arc<RouteTable>,
     /// How HTTP is served.
     pub http: HttpOptions,
+    /// What is spoken to it.
+    pub speech: Speech,
+    /// Whether its clients were the first to speak so far, with HTTP: where that is detected.
+    pub clients_speak_http: Arc<AtomicBool>,
     used: Arc<AtomicU64>,
+}
+
+/// What is spoken to a destination, as its configuration has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// HTTP.
+    Http,
+    /// Bytes.
+    Bytes,
+    /// It is told by each connection's first bytes.
+    Detect,
+    /// Whatever it is: it is not of the mesh, and carried as bytes to where it was meant to go.
+    Outside,
 }
 
 impl State {
@@ -161,7 +178,7 @@ impl State {
     pub fn known(&self, snapshot: &Snapshot, authority: &str, now: Instant) -> Option<HostEntry> {
         let entry = match snapshot.hosts.get(authority) {
             Some(entry) => entry,
-            None if has_port(authority) => return None,
+            None if has_port(authority) || is_address(authority) => return None,
             None => snapshot.hosts.get(&*with_port(authority))?,
         };
         if let HostEntry::Ready(host) = entry {
@@ -175,6 +192,11 @@ impl State {
     }
 }
 
+/// The name of a captured connection's destination: `<address>_<port>`.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once('_').is_some_and(|(address, _)| address.parse::<std::net::IpAddr>().is_ok())
+}
+
 fn has_port(authority: &str) -> bool {
     authority.rsplit_once(':').is_some_and(|(host, port)| {
         !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']'))
@@ -183,7 +205,7 @@ fn has_port(authority: &str) -> bool {
 
 /// Authorities are known with their port; without one, HTTP's is meant.
 fn with_port(authority: &str) -> Arc<str> {
-    if has_port(authority) { authority.into() } else { format!("{authority}:80").into() }
+    if has_port(authority) || is_address(authority) { authority.into() } else { format!("{authority}:80").into() }
 }
 
 #[cfg(test)]
@@ -192,7 +214,15 @@ mod tests {
 
     #[test]
     fn a_port_is_told_from_an_ipv6_address() {
-        for (authority, with) in [("a", "a:80"), ("a:8080", "a:8080"), ("[::1]", "[::1]:80"), ("[::1]:5", "[::1]:5")] {
+        for (authority, with) in [
+            ("a", "a:80"),
+            ("a:8080", "a:8080"),
+            ("[::1]", "[::1]:80"),
+            ("[::1]:5", "[::1]:5"),
+            ("a_b", "a_b:80"),
+            ("10.0.0.1_80", "10.0.0.1_80"),
+            ("fd00::7_80", "fd00::7_80"),
+        ] {
             assert_eq!(&*with_port(authority), with);
         }
     }

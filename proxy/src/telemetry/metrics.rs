@@ -43,6 +43,8 @@ pub struct Metrics {
     decisions: Cache<(AuthzDecision, Box<str>)>,
     refused: Family<Counter, 2>,
     tcp: [tcp::Tcp; 2],
+    destinations: Arc<Family<Counter, 2>>,
+    detected: Family<Counter, 3>,
     rejected: Family<Counter, 1>,
     apply: Family<Histogram, 0>,
 
@@ -125,6 +127,8 @@ impl Metrics {
                 Counter::default,
             ),
             tcp: Default::default(),
+            destinations: Arc::new(tcp::destinations(c)),
+            detected: tcp::detected(c),
             rejected: Family::new(
                 c,
                 "weir_config_rejected_total",
@@ -200,6 +204,11 @@ impl Metrics {
         self.refused.of([direction.as_str(), reason]).inc();
     }
 
+    /// What a captured connection speaks, and how that was told.
+    pub fn detected(&self, direction: Direction, result: &'static str, method: &'static str) {
+        self.detected.of([direction.as_str(), result, method]).inc();
+    }
+
     /// Something was refused to protect somebody: which limit.
     pub fn shed(&self, reason: &'static str) {
         self.shed.of([reason]).inc();
@@ -242,6 +251,8 @@ impl Metrics {
         self.shed.tell(now, &mut out);
         self.authz.tell(now, &mut out);
         self.refused.tell(now, &mut out);
+        self.destinations.tell(now, &mut out);
+        self.detected.tell(now, &mut out);
         self.rejected.tell(now, &mut out);
         self.apply.tell(now, &mut out);
         self.tell_by_direction(&mut out);

@@ -86,7 +86,11 @@ pub(crate) fn endpoints(name: &str, port: u16) -> Item {
 pub(crate) fn inbound(cluster: &str) -> Item {
     let chain = InboundChain {
         name: "web.demo:8080".into(),
-        matches: ChainMatch { server_names: vec!["8080.web.demo.svc.cluster.local".into()], destination_port: None },
+        matches: ChainMatch {
+            server_names: vec!["8080.web.demo.svc.cluster.local".into()],
+            destination_port: None,
+            protocols: vec![],
+        },
         tls: Some(DownstreamTls { require_client_certificate: true }),
         authz: Authz::default(),
         target: InboundTarget::Tcp { cluster: cluster.into(), idle_timeout: None },

@@ -27,7 +27,7 @@ const PROXY: &[&[&str]] = &[
     &["identity", "tunnel", "io"],
     &["tls"],
     &["telemetry", "logic"],
-    &["error", "drain", "disk", "alarm", "handover", "trim"],
+    &["error", "drain", "disk", "alarm", "handover", "capture", "trim"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[

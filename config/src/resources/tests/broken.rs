@@ -57,6 +57,11 @@ const CASES: &[Case] = &[
     ("service", "  ports:\n    - port: 80\n      appProtocol: gprc", 7, "Service default/web spec.ports[0].appProtocol", "`gprc`", "did you mean `grpc`?"),
     ("service", "  ports:\n    - {port: 80, protocol: UDP}", 6, "Service default/web spec.ports[0].protocol", "only TCP", "TCP"),
     ("service", "  ports:\n    - {port: 80, name: a}\n    - {port: 80, name: b}", 7, "Service default/web spec.ports[1].port", "twice", ""),
+    ("service", "  clusterIP: web\n  ports: [{port: 80}]", 5, "Service default/web spec.clusterIP", "`web` is not an IP address", "without a port"),
+    ("service", "  clusterIP: 127.0.0.1\n  ports: [{port: 80}]", 5, "Service default/web spec.clusterIP", "nobody reaches", "`None`"),
+    ("service", "  clusterIPs:\n    - 10.96.0.7\n    - 10.96.0.7\n  ports: [{port: 80}]", 7, "Service default/web spec.clusterIPs[1]", "twice", "leave one out"),
+    ("service", "  clusterIP: 10.96.0.8\n  clusterIPs: [10.96.0.7]\n  ports: [{port: 80}]", 5, "Service default/web spec", "not the first", "leave one"),
+    ("mesh", "  outboundTrafficPolicy:\n    mode: AllowAll", 6, "Mesh mesh spec.outboundTrafficPolicy.mode", "`AllowAll`", "did you mean `AllowAny`?"),
     ("service", "  ports:\n    - {port: 80}\n    - {port: 81, name: b}", 6, "Service default/web spec.ports[0]", "needs a name", "add `name:`"),
     ("service", "  type: ExternalName\n  ports: [{port: 80}]", 5, "Service default/web spec.type", "not supported", "ClusterIP"),
     ("service", "  ports:\n    - {port: 80, targetport: 1}", 6, "Service default/web spec.ports[0].targetport", "unknown field", "did you mean `targetPort`?"),
@@ -141,6 +146,7 @@ const TOGETHER: &[Case] = &[
     ("no such workload", "apiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: Workload, name: web-1}]", 5, "AuthorizationPolicy default/p spec.targetRefs[0]", "no Workload `web-1`", "apply the Workload too"),
     ("two meshes", "apiVersion: weir.dev/v1alpha1\nkind: Mesh\nmetadata: {name: a}\n---\napiVersion: weir.dev/v1alpha1\nkind: Mesh\nmetadata: {name: b}", 5, "Mesh b", "there is one Mesh", "change `a`"),
     ("one address", "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: a}\nspec: {address: 10.0.0.1}\n---\napiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: b}\nspec: {command: [b], address: 10.0.0.1, sidecar: {inboundPort: 15006}}", 6, "Workload default/b spec.sidecar.inboundPort", "10.0.0.1:15006 is where Workload/default/a listens too", "its own port"),
+    ("one cluster address", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.96.0.7, ports: [{port: 80}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {clusterIPs: [10.96.0.7], ports: [{port: 80}]}", 6, "Service default/b spec.clusterIPs", "10.96.0.7 is the address of Service/default/a too", "its own"),
 ];
 
 #[test]

@@ -261,13 +261,19 @@ fn target() -> impl Strategy<Value = InboundTarget> {
 fn chain() -> impl Strategy<Value = InboundChain> {
     let tls = option::of(any::<bool>().prop_map(|require| DownstreamTls { require_client_certificate: require }));
     let names = proptest::collection::btree_set("[a-z]{1,5}\\.svc", 0..3).prop_map(|s| s.into_iter().collect());
-    (name(), names, tls, authz(), target()).prop_map(|(name, server_names, tls, authz, target)| InboundChain {
-        name,
-        matches: ChainMatch { server_names, destination_port: None },
-        tls,
-        authz,
-        target,
-    })
+    (name(), names, tls, authz(), target(), any::<[bool; 2]>()).prop_map(
+        |(name, server_names, tls, authz, target, spoken): (_, _, Option<DownstreamTls>, _, _, [bool; 2])| {
+            let known = if tls.is_some() { ["http/1.1", "h2"] } else { ["http/1.1", "h2c"] };
+            let protocols = known.iter().zip(spoken).filter(|(_, s)| *s).map(|(p, _)| (*p).to_owned()).collect();
+            InboundChain {
+                name,
+                matches: ChainMatch { server_names, destination_port: None, protocols },
+                tls,
+                authz,
+                target,
+            }
+        },
+    )
 }
 
 pub(super) fn listener() -> impl Strategy<Value = Listener> {
@@ -337,7 +343,11 @@ fn budget() -> impl Strategy<Value = RetryBudget> {
 }
 
 pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
-    let discovery = prop_oneof![name().prop_map(Discovery::Eds), endpoints().prop_map(Discovery::Static)];
+    let discovery = prop_oneof![
+        name().prop_map(Discovery::Eds),
+        endpoints().prop_map(Discovery::Static),
+        Just(Discovery::OriginalDestination),
+    ];
     let protocol = select(vec![Protocol::Http1, Protocol::Http2, Protocol::UseDownstream, Protocol::Tcp]);
     let tls = (name(), vec(id(), 1..4)).prop_map(|(sni, identities)| UpstreamTls { sni, identities });
     let first = (name(), discovery, duration(), load_balancing(), protocol, option::of(tls));
@@ -345,6 +355,11 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
     (first, second, option::of(duration()), option::of(duration())).prop_map(
         |((name, discovery, connect_timeout, load_balancing, protocol, tls), second, idle_timeout, age)| {
             let (limits, outlier, retry_budget, panic_threshold_percent) = second;
+            // Where there is nothing to choose from, nothing is said of how.
+            let load_balancing = match discovery {
+                Discovery::OriginalDestination => LoadBalancing::RoundRobin,
+                _ => load_balancing,
+            };
             Cluster {
                 name,
                 discovery,

@@ -200,3 +200,30 @@ fn many_services_of_one_workload_share_what_they_have_in_common() {
     assert_ne!(seventh.authz, eighth.authz);
     assert_eq!(seventh.matches.server_names.len(), 1);
 }
+
+#[test]
+fn services_that_say_what_is_spoken_and_services_that_do_not_share_nothing() {
+    let service = |n: usize| {
+        let says = if n.is_multiple_of(2) { ", appProtocol: http" } else { "" };
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: alias-{n}, namespace: demo}}\nspec: {{selector: {{app: web}}, \
+             ports: [{{port: 80, targetPort: 8080{says}}}]}}\n"
+        )
+    };
+    let texts: Vec<String> = (0..100).map(service).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let found = listener(&texts);
+    let of = |name: &str| {
+        let mut protocols: Vec<_> = found
+            .chains
+            .iter()
+            .filter(|chain| chain.matches.server_names.iter().any(|n| n == name))
+            .map(|chain| chain.matches.protocols.clone())
+            .collect();
+        protocols.sort();
+        protocols
+    };
+    assert_eq!(of("80.alias-8.demo.svc.cluster.local"), [Vec::<String>::new()]);
+    let detected = vec!["http/1.1".to_owned(), "h2".to_owned()];
+    assert_eq!(of("80.alias-7.demo.svc.cluster.local"), [vec![], detected], "bytes, and HTTP where it is told");
+}

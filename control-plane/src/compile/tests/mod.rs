@@ -1,5 +1,6 @@
 //! The compiler against small meshes written as operators write them.
 
+mod captured;
 mod clusters;
 mod inbound;
 mod names;

@@ -11,6 +11,7 @@ pub struct ClusterMetrics {
     attempts: Arc<Family<Counter, 3>>,
     outcomes: Cache<(u32, &'static str)>,
     returned: Arc<Counter>,
+    bytes: Arc<Family<Counter, 2>>,
     /// By cause.
     ejected: [(&'static str, Arc<Counter>); 3],
 }
@@ -26,6 +27,7 @@ impl ClusterMetrics {
             destination: destination.clone(),
             attempts: metrics.attempts.clone(),
             outcomes: Cache::default(),
+            bytes: metrics.destinations.clone(),
             returned: transition("returned", ""),
             ejected: CAUSES.map(|cause| (cause, transition("ejected", cause))),
         }
@@ -42,6 +44,13 @@ impl ClusterMetrics {
                 self.attempts.with([self.destination.clone(), number.into(), outcome.into()])
             },
         );
+    }
+
+    /// A connection of bytes has ended: what went to the destination, and what came back.
+    pub fn carried(&self, sent: u64, received: u64) {
+        for (way, bytes) in [("sent", sent), ("received", received)] {
+            self.bytes.with([self.destination.clone(), way.into()]).add(bytes);
+        }
     }
 
     /// An endpoint was ejected; `cause` is `logic::outlier::Cause::as_str`.

@@ -1,7 +1,12 @@
 //! Connections of bytes, by direction.
 
 use super::Metrics;
-use crate::telemetry::{exposition::Exposition, record::Direction, registry::Counter};
+use crate::telemetry::{
+    exposition::Exposition,
+    record::Direction,
+    registry::{Cap, Counter, Family},
+};
+use std::sync::Arc;
 
 /// The counts of one direction.
 #[derive(Debug, Default)]
@@ -10,6 +15,18 @@ pub(super) struct Tcp {
     closed: Counter,
     received: Counter,
     sent: Counter,
+}
+
+/// Bytes by destination.
+pub(super) fn destinations(cap: &Arc<Cap>) -> Family<Counter, 2> {
+    let help = "Bytes of connections of bytes, to a destination (sent) and from it (received).";
+    Family::new(cap, "weir_tcp_destination_bytes_total", help, ["destination", "way"], Counter::default)
+}
+
+/// What was detected, and how.
+pub(super) fn detected(cap: &Arc<Cap>) -> Family<Counter, 3> {
+    let help = "Captured connections, by what they speak and how that was told.";
+    Family::new(cap, "weir_protocol_detect_total", help, ["direction", "result", "method"], Counter::default)
 }
 
 impl Metrics {

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 use weir_config::{
-    model::{Kind, ResourceName, Resources},
+    model::{Kind, Listener, PASSTHROUGH, ResourceName, Resources, RouteSource},
     xds::{
         self, Item,
         ads::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, LEAVING, Node, Resource, invalid_argument, text_struct},
@@ -363,9 +363,10 @@ impl Machine {
             return false;
         }
         if self.authorities >= MAX_AUTHORITIES {
-            // Room is made by what does not exist, oldest first: an application that calls random names must not keep
-            // itself from calling real ones.
-            let Some((oldest, _)) = self.absent_authorities().min_by_key(|(_, since)| *since) else { return false };
+            // Room is made by what does not exist or is not of the mesh, oldest first: an application that calls random
+            // names, or the whole world, must not keep itself from calling real ones.
+            let spare = self.absent_authorities().chain(self.outside_authorities());
+            let Some((oldest, _)) = spare.min_by_key(|(_, since)| *since) else { return false };
             self.drop_authority(&oldest);
         }
         self.authorities += 1;
@@ -383,6 +384,21 @@ impl Machine {
             .iter()
             .filter(|(key, entry)| matches!(entry.answer, Answer::Absent) && self.roots.contains(key))
             .filter(|((kind, name), _)| *kind == Kind::Listener && !name.starts_with("inbound/"))
+            .map(|((_, name), entry)| (name.clone(), entry.since))
+    }
+
+    /// Addresses that are not of the mesh.
+    fn outside_authorities(&self) -> impl Iterator<Item = (ResourceName, Instant)> + '_ {
+        let outside = |entry: &Entry| match entry.item() {
+            Some(Item::Listener(listener)) => match &**listener {
+                Listener::Api(api) => matches!(&api.routes, RouteSource::Rds(name) if **name == *PASSTHROUGH),
+                Listener::Inbound(_) => false,
+            },
+            _ => false,
+        };
+        self.entries
+            .iter()
+            .filter(move |(_, entry)| outside(entry))
             .map(|((_, name), entry)| (name.clone(), entry.since))
     }
 

@@ -405,6 +405,12 @@ fn authorities_are_bounded_and_the_absent_make_room() {
     mesh.machine.response(response, mesh.now);
     assert!(mesh.machine.want(&"more:80".into(), mesh.now).is_some());
     assert_eq!(mesh.machine.authorities(), MAX_AUTHORITIES);
+    // The world outside makes room too: an application may call all of it.
+    let outside = listener("a8:80", PASSTHROUGH);
+    let response = mesh.server.response(Kind::Listener, &[outside], &[]);
+    mesh.machine.response(response, mesh.now);
+    assert!(mesh.machine.want(&"still-more:80".into(), mesh.now).is_some());
+    assert!(mesh.machine.want(&"too-much:80".into(), mesh.now).is_none());
     for bad in ["", "a b", &"x".repeat(MAX_NAME + 1)] {
         assert!(mesh.machine.want(&bad.into(), mesh.now).is_none());
     }

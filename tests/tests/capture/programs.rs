@@ -1,0 +1,153 @@
+//! Programs as they are, over IPv4 and IPv6, through two captured sidecars; mutual TLS and nothing else on the wire.
+
+use crate::{
+    ECHO, GRPC, HTTP, POSTGRES, Pods, REDIS, SMTP, TLS, V4, V6, WEBSOCKET, peer,
+    wire::{Tap, tls13_only},
+};
+use std::path::Path;
+use weir_tests::peers;
+
+/// `host:port`, as URIs have it.
+fn at(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[tokio::test]
+async fn every_program_over_ipv4() {
+    every_program(false).await;
+}
+
+#[tokio::test]
+async fn every_program_over_ipv6() {
+    every_program(true).await;
+}
+
+/// `v6`: also between the sidecars.
+async fn every_program(v6: bool) {
+    let (Some(curl), Some(tcpdump)) = (peers::find("curl"), peers::find("tcpdump")) else { return };
+    let Some(mut pods) = Pods::start(v6, "").await else { return };
+    start_applications(&mut pods).await;
+    let tap = Tap::start(&tcpdump, pods.mesh.folder.path()).await;
+    let host = if v6 { V6 } else { V4 };
+    http(&pods, &curl, host).await;
+    grpc_and_websockets(&pods, host).await;
+    databases(&pods, host).await;
+    let mail = pods.plain(&["greeted", host, &SMTP.to_string(), "1"]).await;
+    assert!(mail.trim().parse::<f64>().is_ok(), "{mail}");
+    assert_eq!(pods.plain(&["half", host, &ECHO.to_string()]).await.trim(), "all came back");
+    told(&pods).await;
+    let (client, server) = if v6 { (pods.client.v6, pods.server.v6) } else { (pods.client.v4, pods.server.v4) };
+    tls13_only(&tap.stop().await, client, server, &["scratchless", "HTTP/1.1", "220 ", "SELECT", "PONG"]);
+}
+
+async fn http(pods: &Pods, curl: &Path, host: &str) {
+    let uri = format!("http://{}/a%20path?q=1", at(host, HTTP));
+    let said = pods.call(curl, &["-gsSf", &uri]).await;
+    assert_eq!(said, "GET /a%20path?q=1 scratchless\n");
+    // A method that nobody knows, a Host that means nothing here, and two requests on one connection.
+    let said = pods.call(curl, &["-gsSf", "-X", "FETCH", "-H", "Host: other.example", &uri, &uri]).await;
+    assert_eq!(said, "FETCH /a%20path?q=1 scratchless\n".repeat(2));
+    // The application's own TLS, passed on as it is: its certificate is the application's.
+    let name = format!("secret.scratchless.example:{TLS}");
+    let resolve = format!("{name}:{}", if host.contains(':') { format!("[{host}]") } else { host.into() });
+    let said = pods.call(curl, &["-gksSv", "--resolve", &resolve, &format!("https://{name}/")]).await;
+    assert!(said.contains("CN=the application itself") || said.contains("CN = the application itself"), "{said}");
+}
+
+async fn grpc_and_websockets(pods: &Pods, host: &str) {
+    let said = pods.call(&pods.python, &[&peer("grpc_peer.py"), "client", &at(host, GRPC)]).await;
+    assert!(said.contains("all calls passed"), "{said}");
+    let said = pods.call(&pods.python, &[&peer("websocket_peer.py"), "client", &at(host, WEBSOCKET)]).await;
+    assert!(said.contains("all messages came back"), "{said}");
+}
+
+async fn databases(pods: &Pods, host: &str) {
+    if let Some(psql) = peers::find("psql") {
+        let ask = "SELECT 'scratch' || 'less', count(*) FROM generate_series(1, 100000)";
+        let (port, to) = (POSTGRES.to_string(), format!("host={host} port={POSTGRES} user=postgres dbname=postgres"));
+        let said = pods.call(psql, &["-tA", &to, "-c", ask]).await;
+        assert_eq!(said.trim(), "scratchless|100000", "port {port}");
+    }
+    if let Some(redis) = peers::find("redis-cli") {
+        let port = REDIS.to_string();
+        let said = pods.call(&redis, &["-h", host, "-p", &port, "set", "key", "scratchless"]).await;
+        assert_eq!(said.trim(), "OK");
+        assert_eq!(pods.call(&redis, &["-h", host, "-p", &port, "get", "key"]).await.trim(), "scratchless");
+        // In words, as by hand: a line that begins like a request and is none.
+        assert_eq!(pods.plain(&["first", host, &port, "GET key\r\n"]).await.trim(), "$11\r\nscratchless");
+    }
+}
+
+/// Each decision is counted, with what it was and how it was made.
+async fn told(pods: &Pods) {
+    let metrics = pods.metrics(&pods.client).await;
+    for (result, method) in
+        [("http1", "client_bytes"), ("http2", "client_bytes"), ("tls", "client_bytes"), ("bytes", "server_first")]
+    {
+        let line =
+            format!("weir_protocol_detect_total{{direction=\"outbound\",result=\"{result}\",method=\"{method}\"}}");
+        assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+    }
+    let bytes = format!("weir_tcp_destination_bytes_total{{destination=\"server.default.svc.cluster.local:{ECHO}\"");
+    for way in ["sent", "received"] {
+        let line = format!("{bytes},way=\"{way}\"}} 110000");
+        assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+    }
+    // The other side knows who called.
+    let metrics = pods.metrics(&pods.server).await;
+    assert!(metrics.contains("source=\"default/client\""), "{metrics}");
+}
+
+/// gRPC's and WebSockets' servers, TLS of the application's own, PostgreSQL, Redis: on loopback, as they come.
+async fn start_applications(pods: &mut Pods) {
+    let folder = pods.mesh.folder.path().to_owned();
+    let python = pods.python.clone();
+    let mut ports = vec![HTTP, SMTP, ECHO, GRPC, WEBSOCKET];
+    for (script, port) in [("grpc_peer.py", GRPC), ("websocket_peer.py", WEBSOCKET)] {
+        let (script, port) = (peer(script), port.to_string());
+        pods.applications.push(pods.server.start(&port, &folder, &python, &[&script, "server", &port]));
+    }
+    if let Some(openssl) = peers::find("openssl") {
+        let (key, certificate) = (folder.join("app.key"), folder.join("app.pem"));
+        let (key, certificate) = (key.to_str().unwrap(), certificate.to_str().unwrap());
+        let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+        let subject = ["-subj", "/CN=the application itself", "-keyout", key, "-out", certificate];
+        pods.server.must(&openssl, &[&new[..], &subject].concat()).await;
+        let listen = format!("127.0.0.1:{TLS}");
+        let serve = ["s_server", "-quiet", "-www", "-accept", &listen, "-key", key, "-cert", certificate];
+        pods.applications.push(pods.server.start("tls", &folder, &openssl, &serve));
+        ports.push(TLS);
+    }
+    if peers::find("psql").is_some() {
+        let data = folder.join("postgres");
+        let script = format!(
+            "set -e; bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1); mkdir -p {0}; chown postgres {0}\n\
+             setpriv --reuid postgres --regid postgres --clear-groups -- $bin/initdb -A trust -D {0} >/dev/null\n\
+             exec setpriv --reuid postgres --regid postgres --clear-groups -- \
+             $bin/postgres -D {0} -p {POSTGRES} -h 127.0.0.1 -k {0} -F",
+            data.display()
+        );
+        pods.applications.push(pods.server.start("postgres", &folder, "sh", &["-c", &script]));
+        ports.push(POSTGRES);
+    }
+    if let Some(redis) = peers::find("redis-server") {
+        let port = REDIS.to_string();
+        let serve = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", folder.to_str().unwrap()];
+        pods.applications.push(pods.server.start("redis", &folder, &redis, &serve));
+        ports.push(REDIS);
+    }
+    pods.listening(&ports).await;
+}
+
+#[tokio::test]
+async fn who_is_greeted_waits_for_nobody() {
+    let Some(pods) = Pods::start(false, "").await else { return };
+    pods.listening(&[SMTP]).await;
+    let times = pods.plain(&["greeted", V4, &SMTP.to_string(), "40"]).await;
+    let mut times: Vec<f64> = times.lines().map(|l| l.parse().expect("milliseconds")).collect();
+    times.sort_by(f64::total_cmp);
+    let (least, median) = (times[0], times[times.len() / 2]);
+    eprintln!("greeted through two sidecars after {least:.2} ms at least, {median:.2} ms in the middle");
+    // A wait of any kind would be in all of them; that it is no more is the machine's affair.
+    assert!(least < 5.0, "{times:?}");
+}
