@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn only_code_of_files_is_let_go() {
-        let line = |permissions: &str, path: &str| format!("55d0a000-55d0c000 {permissions} 00001000 fd:00 12345   {path}");
+        let line =
+            |permissions: &str, path: &str| format!("55d0a000-55d0c000 {permissions} 00001000 fd:00 12345   {path}");
         assert_eq!(code_of(&line("r-xp", "/usr/bin/weir-proxy")), Some((0x55d0_a000, 0x2000)));
         for (permissions, path) in
             [("r--p", "/a"), ("rw-p", "/a"), ("rwxp", "/a"), ("r-xs", "/a"), ("r-xp", "[vdso]"), ("r-xp", "")]
