@@ -53,7 +53,6 @@ pub mod state;
 pub mod takeover;
 pub mod telemetry;
 pub mod tls;
-pub mod trim;
 pub mod tunnel;
 pub mod upstream;
 pub mod xds;

@@ -10,7 +10,6 @@ use crate::{
     options::Options,
     state::{Cluster, State, Wanted},
     telemetry::{AccessLog, Metrics},
-    trim,
     xds::{self, Cache, Sink, Status, Stay},
 };
 use serde_json::{Value, json};
@@ -31,9 +30,6 @@ use weir_config::{
 
 /// How long the last lines of the access log may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// From the first configuration until the start counts as over.
-const SETTLED: Duration = Duration::from_millis(300);
 
 /// The sockets of the pages.
 pub(super) struct Sockets {
@@ -107,7 +103,6 @@ impl Control {
         if let Some(proof) = proof {
             tokio::spawn(proof.find());
         }
-        tokio::spawn(settle(self.status.configured()));
         let renewal = renewal(&self.options, self.id, &self.identity, &self.metrics);
         tokio::spawn(renewal.run());
         let client = xds::Client {
@@ -139,14 +134,6 @@ impl Control {
         log.close(LAST_LINES);
         tracing::info!(?ended, "ended");
         tell_end.send_replace(Some(ended));
-    }
-}
-
-/// When the start is over, the code that only it needed is given back.
-async fn settle(mut configured: watch::Receiver<bool>) {
-    if configured.wait_for(|is| *is).await.is_ok() {
-        tokio::time::sleep(SETTLED).await;
-        tracing::debug!(bytes = trim::code(), "code that only the start needed is given back");
     }
 }
 

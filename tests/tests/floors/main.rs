@@ -27,7 +27,7 @@ const PROXY: &[&[&str]] = &[
     &["identity", "tunnel", "io"],
     &["tls"],
     &["telemetry", "logic"],
-    &["error", "drain", "disk", "alarm", "handover", "capture", "trim"],
+    &["error", "drain", "disk", "alarm", "handover", "capture"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[
