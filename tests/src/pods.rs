@@ -48,7 +48,9 @@ impl Network {
         }
         for line in [
             "link set lo up",
-            "link add br0 type bridge",
+            // An address of its own: else it takes the least of those of its ports, and another with each new one, and who
+            // has learnt the old one sends to nobody for half a minute.
+            "link add br0 address 02:00:00:00:00:01 type bridge",
             "addr add 10.9.0.1/16 dev br0",
             "addr add fd09::1/64 dev br0 nodad",
             "link set br0 up",
