@@ -22,7 +22,8 @@
 //! its server name; [`stack`] `inbound` puts `authz` in front of routing; the rest is the same.
 //!
 //! Captured connections come in by [`listen`] `captured` (out) and `inbound`: `original` knows where they were meant to go,
-//! and that address, not a name, is what [`state`] is asked for; [`capture`] has the rules that `weir-init` sets.
+//! and that address, not a name, is what [`state`] is asked for; [`capture`] has the rules that `weir-init` sets. Questions
+//! for names (DNS) come to [`dns`]: answered from [`state`], or by the machine's resolvers ([`resolve`]).
 //!
 //! `CONNECT` and everything that is not HTTP goes from [`listen`] `tcp` to [`tunnel`] as bytes.
 
@@ -34,6 +35,7 @@ pub mod capture;
 pub mod connection;
 pub mod data;
 pub mod disk;
+pub mod dns;
 pub mod drain;
 pub mod error;
 pub mod handover;
@@ -47,6 +49,7 @@ pub mod policy;
 pub mod record;
 pub mod reply;
 pub mod request;
+pub mod resolve;
 pub mod stack;
 pub mod stage;
 pub mod state;

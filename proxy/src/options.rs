@@ -1,7 +1,7 @@
 //! What this process was told: flags over environment over start-up file over defaults.
 
 use crate::{
-    data,
+    data, dns,
     identity::{ControlPlane, Roots, Token},
     telemetry::Mode,
 };
@@ -73,6 +73,13 @@ pub struct Args {
     /// port; usually 15001 [default: nothing is captured].
     #[arg(long, env = "WEIR_CAPTURE", value_name = "PORT")]
     pub capture: Option<u16>,
+    /// Answer the questions for names that weir-init has turned to this port of loopback [default: 15053 where connections
+    /// are captured; 0: none are answered].
+    #[arg(long, env = "WEIR_DNS", value_name = "PORT")]
+    pub dns: Option<u16>,
+    /// The file that names this machine's resolvers, read once, at the start [default: /etc/resolv.conf].
+    #[arg(long, env = "WEIR_RESOLV_CONF", value_name = "FILE")]
+    pub resolv_conf: Option<PathBuf>,
     /// Where people on this machine look in; loopback only [default: 127.0.0.1:15000].
     #[arg(long, env = "WEIR_ADMIN", value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
@@ -151,6 +158,10 @@ pub struct Options {
     pub listen: Listen,
     /// The port of loopback where captured connections arrive, where traffic is captured.
     pub capture: Option<u16>,
+    /// The port of loopback where questions for names arrive, where they are answered.
+    pub dns: Option<u16>,
+    /// Which file names the resolvers.
+    pub resolv_conf: PathBuf,
     /// Data threads.
     pub workers: usize,
     /// How long a drain may take.
@@ -272,6 +283,7 @@ impl Args {
             (Some(text), _) => Some(Token::Text(Zeroizing::new(text))),
             (None, Some(path)) => Some(Token::File(path)),
         };
+        let capture = self.capture.or(file.listen.capture).filter(|port| *port != 0);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let state_directory = self.state_directory.or(beside(file.state_directory));
         let upgrade = Upgrade {
@@ -300,7 +312,9 @@ impl Args {
                 metrics: self.metrics.or(file.listen.metrics).unwrap_or(everywhere(15020)),
                 health: self.health.or(file.listen.health).unwrap_or(everywhere(15021)),
             },
-            capture: self.capture.or(file.listen.capture).filter(|port| *port != 0),
+            capture,
+            dns: self.dns.or(file.listen.dns).or(capture.map(|_| dns::PORT)).filter(|port| *port != 0),
+            resolv_conf: self.resolv_conf.or(beside(file.resolv_conf)).unwrap_or_else(|| "/etc/resolv.conf".into()),
             workers: self.workers.or(file.workers).unwrap_or(processors.min(2)).clamp(1, 64),
             drain: Duration::from_secs(self.drain_seconds.or(file.drain_seconds).unwrap_or(30)),
             drain_delay: Duration::from_secs(self.drain_delay_seconds.or(file.drain_delay_seconds).unwrap_or(1)),

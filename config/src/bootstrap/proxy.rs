@@ -31,6 +31,9 @@ pub struct Proxy {
     /// plane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_directory: Option<PathBuf>,
+    /// The file that names this machine's resolvers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolv_conf: Option<PathBuf>,
     /// Addresses. Port 0: any free one.
     pub listen: Listen,
     /// Data threads.
@@ -145,6 +148,10 @@ pub struct Listen {
     /// The port of loopback to which `weir-init` turns the application's connections; none: nothing is captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture: Option<u16>,
+    /// The port of loopback to which `weir-init` turns questions for names (DNS); 15053 where connections are captured, 0:
+    /// none are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<u16>,
     /// For people on this machine; loopback only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,

@@ -3,6 +3,10 @@
 use serde::Serialize;
 use std::{net::SocketAddr, sync::Arc};
 
+/// What the resources are called that say which addresses a name means (`dns/web.demo`): endpoints of which only the
+/// addresses matter. No cluster is called so, and no authority.
+pub const NAME: &str = "dns/";
+
 /// All instances of a cluster, by locality.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Endpoints {

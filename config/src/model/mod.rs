@@ -19,7 +19,7 @@ pub use cluster::{
     Cluster, ConnectionLimits, Discovery, FailurePercentage, LoadBalancing, OutlierDetection, PASSTHROUGH, Protocol,
     RetryBudget, UpstreamTls,
 };
-pub use endpoint::{Endpoint, Endpoints, Health, Locality};
+pub use endpoint::{Endpoint, Endpoints, Health, Locality, NAME};
 pub use fault::{Abort, Delay, Fault, Fraction};
 pub use id::{IdError, SpiffeId, TrustDomain};
 pub use listener::{

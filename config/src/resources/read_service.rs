@@ -60,7 +60,10 @@ pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Service> {
         "trafficDistribution",
     ]);
     f.close(r);
-    Some(Service { selector, ports: ports?, addresses: all.or(one).unwrap_or_default() })
+    let says_none = |n: &Node| matches!(&n.tree, Tree::Text(text) if text == "None");
+    let headless = node.field("clusterIP").is_some_and(says_none)
+        || matches!(node.field("clusterIPs").map(|n| &n.tree), Some(Tree::List(all)) if all.iter().any(says_none));
+    Some(Service { selector, ports: ports?, addresses: all.or(one).unwrap_or_default(), headless })
 }
 
 /// An address; none for `None` (headless) and for what is not given yet.

@@ -11,10 +11,12 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// At least one; numbers and names occur once.
     pub ports: Vec<ServicePort>,
-    /// `clusterIPs`: the addresses under which captured connections mean this service. None: it is headless, or called
-    /// by name only.
+    /// `clusterIPs`: the addresses under which captured connections mean this service. None: it is headless, or has an
+    /// address only in sidecars that answer for its name.
     #[serde(rename = "clusterIPs")]
     pub addresses: Vec<IpAddr>,
+    /// `clusterIP: None`: its name means the addresses of its instances.
+    pub headless: bool,
 }
 
 /// A port that callers see.

@@ -1,6 +1,6 @@
 //! Endpoints: where the instances behind a service's port are.
 
-use super::{Node, name, speech::in_mesh};
+use super::{Node, answer, name, speech::in_mesh};
 use crate::index::{Item, World};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,12 +8,16 @@ use std::{
     sync::Arc,
 };
 use weir_config::{
-    model::{Endpoint, Endpoints, Health, Locality},
+    model::{Endpoint, Endpoints, Health, Locality, NAME},
     resources::{TargetPort, Workload},
 };
 
-/// The instances of a service's port (`<fqdn>:<port>`); the list may be empty.
-pub fn endpoints(world: &World, _node: &Node, resource: &str) -> Option<Endpoints> {
+/// The instances of a service's port (`<fqdn>:<port>`), or the addresses that a name means (`dns/<name>`); the list may be
+/// empty.
+pub fn endpoints(world: &World, node: &Node, resource: &str) -> Option<Endpoints> {
+    if resource.starts_with(NAME) {
+        return answer::answer(world, node, resource);
+    }
     let target = name::resource(world, resource)?;
     let mut addresses = BTreeSet::new();
     let mut localities: BTreeMap<(&str, &str), Vec<Endpoint>> = BTreeMap::new();

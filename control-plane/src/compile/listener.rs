@@ -19,6 +19,7 @@ pub fn listener(world: &World, node: &Node, resource: &str) -> Option<Listener> 
         Some(Captured::Service(target)) => RouteSource::Rds(target.resource(world)),
         Some(Captured::Instance(workload, target)) => RouteSource::Rds(name::instance(world, workload, &target)),
         Some(Captured::Unknown) => RouteSource::Rds(passthrough::name(world)?),
+        Some(Captured::Nowhere) => return None,
         None => RouteSource::Rds(name::authority(world, &node.namespace, resource)?.resource(world)),
     };
     Some(Listener::Api(ApiListener {

@@ -4,6 +4,7 @@
 //! The same world and node always give the same model, in the same order: versions on the wire are hashes of content.
 //! What a resource depends on besides the world is its [`Scope`]; most are the same for every node.
 
+mod answer;
 mod authz;
 mod chains;
 mod cluster;
@@ -28,7 +29,7 @@ pub use route::route;
 
 use crate::index::World;
 use std::sync::Arc;
-use weir_config::model::{Kind, ResourceName};
+use weir_config::model::{Kind, NAME, ResourceName};
 
 /// For whom resources are made: a node that has proven to be this workload.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,9 +69,10 @@ pub enum Scope {
 pub fn scope(kind: Kind, resource: &str) -> Scope {
     match kind {
         _ if name::is_inbound(resource) => Scope::Node,
-        Kind::Secret | Kind::Cluster | Kind::Endpoints | Kind::Route => Scope::Mesh,
         // Short names are relative to the caller's namespace.
         Kind::Listener => Scope::Namespace,
+        Kind::Endpoints if resource.starts_with(NAME) => Scope::Namespace,
+        Kind::Secret | Kind::Cluster | Kind::Endpoints | Kind::Route => Scope::Mesh,
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! A name's host is `<service>[.<namespace>[.svc[.<cluster-domain>]]]`, as Kubernetes' DNS has it.
 
-use crate::index::{Addressed, ServiceEntry, World};
+use crate::index::{Addressed, ServiceEntry, WorkloadEntry, World, is_virtual};
 use std::{net::IpAddr, sync::Arc};
 use weir_config::{model::ResourceName, resources::ServicePort};
 
@@ -50,6 +50,8 @@ pub(super) enum Captured<'a> {
     Instance(&'a str, Target<'a>),
     /// Nothing that is known here.
     Unknown,
+    /// An address that we have given to somebody who has no such port: it leads nowhere.
+    Nowhere,
 }
 
 /// What the address `<address>_<port>` means; `None`: it is no such name.
@@ -71,7 +73,38 @@ pub(super) fn captured<'a>(world: &'a World, name: &str) -> Option<Captured<'a>>
         }),
         None => None,
     };
-    Some(found.unwrap_or(Captured::Unknown))
+    Some(found.unwrap_or(if is_virtual(address) { Captured::Nowhere } else { Captured::Unknown }))
+}
+
+/// What a host name means.
+pub(super) enum Meant<'a> {
+    /// A service.
+    Service(&'a Arc<ServiceEntry>),
+    /// One instance behind a headless service.
+    Instance(&'a Arc<WorkloadEntry>),
+}
+
+/// What a host name means when it is said in a namespace: `<service>`, or `<instance>.<service>` of a headless one, with
+/// or without the namespace and what follows it.
+pub(super) fn host<'a>(world: &'a World, namespace: &str, host: &str) -> Option<Meant<'a>> {
+    let short = without_domain(world, host);
+    let relative = short.len() == host.len();
+    let instance = |namespace: &str, service: &str, instance: &str| {
+        let service = world.service(namespace, service).filter(|s| s.headless)?;
+        let found = service.workloads.iter().find(|w| **w.name() == *instance)?;
+        world.workload(namespace, found.name()).map(Meant::Instance)
+    };
+    match *short.split('.').collect::<Vec<_>>() {
+        [service] if relative => world.service(namespace, service).map(Meant::Service),
+        [service, named] => match world.service(named, service) {
+            Some(service) => Some(Meant::Service(service)),
+            // `web-0.web`, where nothing has been added to it yet.
+            None if relative => instance(namespace, named, service),
+            None => None,
+        },
+        [first, service, named] => instance(named, service, first),
+        _ => None,
+    }
 }
 
 /// What the cluster and the routes of one instance behind a service's port are called: `<workload>@<fqdn>:<port>`.

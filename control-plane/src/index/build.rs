@@ -1,6 +1,8 @@
 //! From a snapshot to a world, in one pass over the documents and one over what refers to what.
 
-use super::{Addressed, Item, Namespace, ServiceEntry, WorkloadEntry, World, select::Labels};
+use super::{
+    Addressed, Item, Namespace, ServiceEntry, Virtual, WorkloadEntry, World, select::Labels, virtual_ip::assign,
+};
 use crate::store::{Snapshot, Stored};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use weir_config::resources::{
@@ -49,12 +51,16 @@ pub(super) fn world(snapshot: Arc<Snapshot>, previous: &World) -> World {
         namespaces.entry(item.namespace().clone()).or_default().authorizations.push(item);
     }
     let mesh = sorted.mesh.unwrap_or_default();
-    let addresses = addresses(&namespaces);
-    World { mesh, namespaces, routes: sorted.routes, settings: settings(sorted.policies), addresses, snapshot }
+    let given = given(&namespaces);
+    let addresses = addresses(&namespaces, &given);
+    World { mesh, namespaces, routes: sorted.routes, settings: settings(sorted.policies), addresses, given, snapshot }
 }
 
 /// A service's address is its own: what else is said to be there is not reached under it.
-fn addresses(namespaces: &BTreeMap<Arc<str>, Namespace>) -> BTreeMap<IpAddr, Addressed> {
+fn addresses(
+    namespaces: &BTreeMap<Arc<str>, Namespace>,
+    given: &BTreeMap<Key, Virtual>,
+) -> BTreeMap<IpAddr, Addressed> {
     let mut addresses = BTreeMap::new();
     for workload in namespaces.values().flat_map(|n| n.workloads.values()) {
         if workload.address.is_loopback() {
@@ -66,11 +72,25 @@ fn addresses(namespaces: &BTreeMap<Arc<str>, Namespace>) -> BTreeMap<IpAddr, Add
         }
     }
     for service in namespaces.values().flat_map(|n| n.services.values()) {
+        for address in given.get(&service.key).into_iter().flat_map(|given| given.both()) {
+            addresses.entry(address).or_insert_with(|| Addressed::Service(service.clone()));
+        }
         for address in &service.addresses {
             addresses.insert(*address, Addressed::Service(service.clone()));
         }
     }
     addresses
+}
+
+/// Addresses for services that have none and are not headless, so that their names can be answered; the oldest choose
+/// first.
+fn given(namespaces: &BTreeMap<Arc<str>, Namespace>) -> BTreeMap<Key, Virtual> {
+    let all = namespaces.values().flat_map(|n| n.services.values());
+    let mut without: Vec<_> = all.filter(|s| s.addresses.is_empty() && !s.headless).collect();
+    without.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+    let name = |key: &Key| Arc::<str>::from(key.to_string());
+    let given = assign(without.iter().map(|s| name(&s.key)));
+    without.iter().filter_map(|s| Some((s.key.clone(), *given.get(&name(&s.key))?))).collect()
 }
 
 fn sort(snapshot: &Snapshot, previous: &World) -> Sorted {

@@ -5,12 +5,14 @@ mod build;
 mod entry;
 mod follow;
 mod select;
+mod virtual_ip;
 
 #[cfg(test)]
 mod tests;
 
 pub use entry::{Addressed, Item, Namespace, ServiceEntry, WorkloadEntry};
 pub use follow::follow;
+pub use virtual_ip::{Virtual, is_virtual};
 
 use crate::store::Snapshot;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -25,6 +27,7 @@ pub struct World {
     routes: BTreeMap<Arc<Key>, Arc<Item<RouteSpec>>>,
     settings: BTreeMap<Key, Arc<Settings>>,
     addresses: BTreeMap<IpAddr, Addressed>,
+    given: BTreeMap<Key, Virtual>,
 }
 
 impl World {
@@ -71,6 +74,11 @@ impl World {
     /// What is reached under an address. (Many instances may be on one machine: loopback addresses mean nothing.)
     pub fn address(&self, address: IpAddr) -> Option<&Addressed> {
         self.addresses.get(&address)
+    }
+
+    /// The addresses that a service has been given here, since it has none of its own.
+    pub fn given(&self, service: &Key) -> Option<Virtual> {
+        self.given.get(service).copied()
     }
 
     /// All services, by namespace and name.

@@ -68,6 +68,11 @@ impl Captured {
         Ok(Self { sockets, inherited })
     }
 
+    /// Whether IPv6 is captured too.
+    pub(super) fn has_v6(&self) -> bool {
+        self.sockets.outbound.iter().any(|bound| bound.address.is_ipv6())
+    }
+
     /// The sockets again, with their names, for a successor.
     pub(super) fn copies(&self) -> io::Result<Vec<(&'static str, Vec<OwnedFd>)>> {
         let data::Capture { outbound, inbound } = &self.sockets;
@@ -116,8 +121,7 @@ pub(super) struct Proof {
 impl Proof {
     /// Not proven yet.
     pub(super) fn of(captured: &Captured) -> Self {
-        let v6 = captured.sockets.outbound.iter().any(|bound| bound.address.is_ipv6());
-        Self { v6, inherited: captured.inherited, proven: Arc::default() }
+        Self { v6: captured.has_v6(), inherited: captured.inherited, proven: Arc::default() }
     }
 
     /// A sidecar that captures nothing is not ready. One that takes over from another that did not capture cannot know

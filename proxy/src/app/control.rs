@@ -3,11 +3,12 @@
 use super::{Ended, captured::Proof, end::End, heir::Heir};
 use crate::{
     admin::{Admin, Command, Health, Logging, Readiness, Scrape, server::serve},
-    data,
+    data, dns,
     drain::Door,
     handover::Named,
     identity::{Identity, Remote, Renewal, Store, Wish},
     options::Options,
+    resolve::Upstream,
     state::{Cluster, State, Wanted},
     telemetry::{AccessLog, Metrics},
     xds::{self, Cache, Sink, Status, Stay},
@@ -51,6 +52,10 @@ pub(super) struct Control {
     pub(super) state: Arc<State>,
     pub(super) wanted: Wanted,
     pub(super) pages: Sockets,
+    /// Where the application's questions come in.
+    pub(super) questions: Option<dns::Sockets>,
+    /// Whom they are passed on to.
+    pub(super) resolvers: Arc<Upstream>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) received: mpsc::Receiver<Command>,
     pub(super) end: End,
@@ -79,7 +84,7 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { pages, log, mut received, end, door, heritage, proof, data, tell_end, .. } = self;
+        let Self { pages, questions, log, mut received, end, door, heritage, proof, data, tell_end, .. } = self;
         let admin = Admin {
             identity: self.identity.clone(),
             status: self.status.clone(),
@@ -100,6 +105,10 @@ impl Control {
         serve_pages(pages.admin, admin, &door);
         serve_pages(pages.metrics, Scrape(self.metrics.clone()), &door);
         serve_pages(pages.health, Health(self.readiness.clone()), &door);
+        if let Some(sockets) = questions {
+            let server = dns::Server::new(self.state.clone(), self.status.clone(), self.resolvers, &self.metrics);
+            server.listen(sockets, &door);
+        }
         if let Some(proof) = proof {
             tokio::spawn(proof.find());
         }

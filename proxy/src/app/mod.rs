@@ -10,16 +10,18 @@ mod captured;
 mod control;
 mod end;
 mod heir;
+mod questions;
 
 use self::captured::{Captured, Proof};
 use crate::{
     admin::{Command, Logging, Readiness},
-    data,
+    data, dns,
     drain::{self, Door},
     handover::{Named, TakeError, Taken},
     identity::Identity,
     listen::{self, Bound},
     options::{Options, OptionsError},
+    resolve::{Conf, Upstream},
     state::{self, State},
     telemetry::{AccessLog, Metrics, metrics::DEFAULT_SERIES},
     tls,
@@ -29,6 +31,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -102,6 +105,14 @@ pub enum StartError {
         /// What is missing, in words.
         missing: String,
     },
+    /// The machine's resolvers.
+    #[error("cannot read {}: {source}; name the file with --resolv-conf", path.display())]
+    Resolvers {
+        /// Where they should stand.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A thread or runtime.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -124,6 +135,7 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
         out.family("weir_upgrade_sockets", "gauge", help).sample([], taken);
     });
     let sockets = Sockets::bind(&options, &mut |name| before.as_mut().map(|b| b.take(name)).unwrap_or_default())?;
+    let resolvers = Arc::new(Upstream::new(resolvers(&options)?));
     let (addresses, heritage) = (sockets.addresses()?, sockets.heritage()?);
     let (end_inbound, inbound_life) = drain::channel();
     let (end_outbound, outbound_life) = drain::channel();
@@ -150,7 +162,7 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
         log: log.clone(),
     };
     let lives = data::Lives { outbound: outbound_life, inbound: inbound_life, door: door.subscribe() };
-    let Sockets { outbound, inbound, capture, pages } = sockets;
+    let Sockets { outbound, inbound, capture, questions, pages } = sockets;
     let capture = capture.map(|capture| capture.sockets);
     let data = data::start(plane, &options.limits, options.workers, outbound, inbound, capture, lives)?;
     let end = end::End {
@@ -175,6 +187,8 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
         state,
         wanted,
         pages,
+        questions,
+        resolvers,
         commands: commands.clone(),
         received,
         end,
@@ -253,11 +267,18 @@ impl Drop for Running {
     }
 }
 
+/// The resolvers that this machine has now: what is written there later may name this sidecar itself.
+fn resolvers(options: &Options) -> Result<Conf, StartError> {
+    let path = &options.resolv_conf;
+    Conf::load(path).map_err(|source| StartError::Resolvers { path: path.clone(), source })
+}
+
 /// All that is listened on.
 struct Sockets {
     outbound: Bound,
     inbound: Bound,
     capture: Option<Captured>,
+    questions: Option<dns::Sockets>,
     pages: control::Sockets,
 }
 
@@ -269,11 +290,14 @@ impl Sockets {
     fn bind(options: &Options, before: &mut Before<'_>) -> Result<Self, StartError> {
         let listen = &options.listen;
         let inbound = shared("inbound", listen.inbound, options.workers, before)?;
-        let capture = options.capture.map(|port| Captured::bind(port, &inbound, options.workers, before));
+        let capture =
+            options.capture.map(|port| Captured::bind(port, &inbound, options.workers, before)).transpose()?;
+        let v6 = capture.as_ref().is_some_and(Captured::has_v6);
         Ok(Self {
             outbound: shared("outbound", listen.outbound, options.workers, before)?,
             inbound,
-            capture: capture.transpose()?,
+            questions: options.dns.map(|port| questions::bind(port, v6, before)).transpose()?,
+            capture,
             pages: control::Sockets {
                 admin: single("admin", listen.admin, before)?,
                 metrics: single("metrics", listen.metrics, before)?,
@@ -303,7 +327,8 @@ impl Sockets {
             ("health", copy(&self.pages.health)?),
         ];
         let captured = self.capture.as_ref().map(Captured::copies).transpose()?.unwrap_or_default();
-        let all = all.into_iter().chain(captured);
+        let questions = self.questions.as_ref().map(questions::copies).transpose()?.unwrap_or_default();
+        let all = all.into_iter().chain(captured).chain(questions);
         Ok(all.map(|(name, sockets)| Named { name: name.into(), sockets }).collect())
     }
 }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use weir_proxy::capture::{
-    INBOUND, OUTBOUND, SIDECAR, probe,
+    DNS, INBOUND, OUTBOUND, SIDECAR, probe,
     rules::{self, Ports, Range, Rules},
 };
 
@@ -38,6 +38,12 @@ struct Args {
     /// Where the sidecar takes the application's connections.
     #[arg(long, env = "WEIR_CAPTURE", value_name = "PORT", default_value_t = OUTBOUND)]
     outbound_port: u16,
+    /// Where the sidecar takes the application's questions for names (DNS, over UDP and TCP).
+    #[arg(long, env = "WEIR_DNS", value_name = "PORT", default_value_t = DNS)]
+    dns_port: u16,
+    /// Leave the application's questions for names alone. (So does excluding port 53.)
+    #[arg(long)]
+    exclude_dns: bool,
     /// Where the sidecar takes connections for the application.
     #[arg(long, value_name = "PORT", default_value_t = INBOUND)]
     inbound_port: u16,
@@ -77,6 +83,7 @@ impl Args {
     fn rules(self) -> Rules {
         Rules {
             outbound_port: self.outbound_port,
+            dns_port: Some(self.dns_port).filter(|port| *port != 0 && !self.exclude_dns),
             inbound_port: self.inbound_port,
             sidecar_uids: self.sidecar_uid,
             sidecar_gids: self.sidecar_gid,

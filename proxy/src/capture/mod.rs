@@ -8,6 +8,8 @@ pub mod rules;
 pub const OUTBOUND: u16 = 15001;
 /// Where connections for the application arrive.
 pub const INBOUND: u16 = 15006;
+/// Where the application's questions (DNS) arrive, on loopback.
+pub const DNS: u16 = 15053;
 /// A port of loopback on which nobody listens. The rules turn it to [`OUTBOUND`], whoever calls: so that a sidecar can
 /// try them, whose other connections are left alone.
 pub const PROBE: u16 = 15003;

@@ -5,7 +5,7 @@
 //! this machine (loopback, and the pod's own addresses). An application that calls a service which it is itself behind
 //! calls the service's address, which is not of this machine: that goes out through its sidecar like any other call.
 
-use super::{INBOUND, OUTBOUND, PROBE, SIDECAR};
+use super::{DNS, INBOUND, OUTBOUND, PROBE, SIDECAR};
 use std::{
     fmt::{Display, Write},
     net::IpAddr,
@@ -21,6 +21,8 @@ pub const TABLE: &str = "weir";
 pub struct Rules {
     /// Where the application's connections are turned to.
     pub outbound_port: u16,
+    /// Where its questions for names (DNS) are turned to; `None`: they are left alone.
+    pub dns_port: Option<u16>,
     /// Where connections for the application are turned to.
     pub inbound_port: u16,
     /// The sidecar's users.
@@ -50,6 +52,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             outbound_port: OUTBOUND,
+            dns_port: Some(DNS),
             inbound_port: INBOUND,
             sidecar_uids: vec![SIDECAR],
             sidecar_gids: vec![SIDECAR],
@@ -142,7 +145,7 @@ impl Rules {
         writeln!(out, "table inet {TABLE} {{")?;
         writeln!(out, "  chain outbound {{")?;
         writeln!(out, "    type nat hook output priority -100; policy accept;")?;
-        writeln!(out, "    meta l4proto != tcp return")?;
+        writeln!(out, "    meta l4proto != {{ tcp, udp }} return")?;
         // First of all, since it is the sidecar itself that tries it.
         writeln!(out, "    ip daddr 127.0.0.1 tcp dport {PROBE} redirect to :{outbound}")?;
         writeln!(out, "    ip6 daddr ::1 tcp dport {PROBE} redirect to :{outbound}")?;
@@ -152,6 +155,11 @@ impl Rules {
         ] {
             leave(out, &format!("meta {key}"), "", &ids)?;
         }
+        // Before what is local: resolvers are often on this very machine.
+        if let Some(dns) = self.dns_port.filter(|_| !self.exclude_outbound_ports.iter().any(|p| p.0.contains(&53))) {
+            writeln!(out, "    meta l4proto {{ tcp, udp }} th dport 53 redirect to :{dns}")?;
+        }
+        writeln!(out, "    meta l4proto != tcp return")?;
         writeln!(out, "    fib daddr type local return")?;
         leave(out, "tcp dport", "", &self.exclude_outbound_ports)?;
         leave(out, "tcp dport", "!= ", &self.outbound_ports)?;

@@ -6,6 +6,7 @@ use super::{
     RouteTable, Snapshot, Speech, Target,
     cluster::{members, millis, part},
     inbound::Chains,
+    names,
 };
 use crate::{
     logic::{ClusterLimits, EndpointHealth, Outlier, PeakEwma, Picker, RetryBudget},
@@ -20,8 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 use weir_config::model::{
-    self, Action, Discovery, InboundTarget, Listener, LoadBalancing, Protocol, ResourceName, Resources, RouteConfig,
-    RouteSource,
+    self, Action, Discovery, InboundTarget, Listener, LoadBalancing, NAME, Protocol, ResourceName, Resources,
+    RouteConfig, RouteSource,
 };
 
 /// An idle connection to another sidecar, which never closes one first, is kept for so long.
@@ -42,7 +43,9 @@ pub(super) fn snapshot(
         .map(|(name, config)| (name.clone(), cluster(parts, before.clusters.get(name), config, resources)))
         .collect();
     let mut builder = Builder { parts, before, resources, clusters, tables: HashMap::new() };
-    let mut hosts: HashMap<Arc<str>, HostEntry> = absent.iter().map(|name| (name.clone(), HostEntry::Absent)).collect();
+    let absent_hosts = absent.iter().filter(|name| !name.starts_with(NAME));
+    let mut hosts: HashMap<Arc<str>, HostEntry> = absent_hosts.map(|name| (name.clone(), HostEntry::Absent)).collect();
+    let names = names::known(before, resources, absent, parts.born.elapsed());
     let mut inbound = None;
     for (name, listener) in &resources.listeners {
         match &**listener {
@@ -58,7 +61,7 @@ pub(super) fn snapshot(
     for (name, old) in &before.clusters {
         close_lost(old, clusters.get(name));
     }
-    Snapshot { version: before.version + 1, hosts, clusters, inbound, tables }
+    Snapshot { version: before.version + 1, hosts, names, clusters, inbound, tables }
 }
 
 /// Connections to endpoints that are gone are closed as they become idle.

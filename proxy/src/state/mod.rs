@@ -5,12 +5,14 @@ mod build;
 mod cluster;
 mod demand;
 mod inbound;
+mod names;
 mod routes;
 mod tell;
 
 pub use cluster::{Call, Chosen, Cluster, Endpoint};
 pub use demand::{Demand, Wanted};
 pub use inbound::{Chains, Inbound, InboundChain, InboundService};
+pub use names::{NameEntry, Named};
 pub use routes::{Forward, Route, RouteAction, RouteTable, Target};
 
 use crate::{telemetry::Metrics, tls};
@@ -55,6 +57,8 @@ pub struct Snapshot {
     pub version: u64,
     /// What applications may call, by the authority as they say it.
     pub hosts: HashMap<Arc<str>, HostEntry>,
+    /// What host names mean, as they were asked for.
+    pub names: HashMap<Arc<str>, NameEntry>,
     /// Destinations by name.
     pub clusters: HashMap<ResourceName, Arc<Cluster>>,
     /// What is accepted for our application.
@@ -128,7 +132,7 @@ impl State {
         self.current.store(Arc::new(next));
         self.demand.settled(|authority| {
             let now = self.current.load();
-            now.hosts.contains_key(authority)
+            now.hosts.contains_key(authority) || now.names.contains_key(authority)
         });
         self.changed.send_replace(version);
     }
@@ -146,6 +150,7 @@ impl State {
             })
             .filter(|host| now.saturating_sub(Duration::from_secs(host.used.load(Ordering::Relaxed))) > idle)
             .map(|host| host.name.clone())
+            .chain(snapshot.idle_names(now, idle))
             .collect()
     }
 

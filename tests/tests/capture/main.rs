@@ -1,6 +1,7 @@
 //! Transparent capture from outside: unmodified programs in pods (network namespaces), a sidecar in each, and what is seen
 //! on the wire between them. Needs root; says loudly where it cannot run.
 
+mod names;
 mod programs;
 mod rules;
 mod upgrade;
@@ -40,6 +41,9 @@ const REDIS: u16 = 6379;
 /// The service's addresses.
 const V4: &str = "10.96.0.7";
 const V6: &str = "fd96::7";
+
+/// Where sidecars look for a resolver: the third pod of a test, if it has one.
+const RESOLVER: &str = "10.9.0.4";
 
 /// One service with all ports, of which nobody says what they speak.
 fn documents(server: IpAddr) -> String {
@@ -169,8 +173,15 @@ async fn sidecar(mesh: &Mesh, pod: &Pod, workload: &str, account: &str) -> Comma
         .arg(roots)
         .arg("--upgrade-socket")
         .arg(upgrade)
+        .env("WEIR_RESOLV_CONF", resolv_conf(mesh))
         .env("WEIR_TOKEN", token);
     command
+}
+
+fn resolv_conf(mesh: &Mesh) -> PathBuf {
+    let file = mesh.folder.path().join("resolv.conf");
+    std::fs::write(&file, format!("nameserver {RESOLVER}\n")).expect("a file");
+    file
 }
 
 /// Sidecars run as nobody in particular.

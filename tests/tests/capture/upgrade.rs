@@ -51,8 +51,8 @@ async fn a_new_process_takes_over_what_is_captured() {
             let command = sidecar(&pods.mesh, pod, workload, account).await;
             new.push(take_over(&pods.mesh, pod, workload, command).await);
             let metrics = pods.metrics(pod).await;
-            // Two threads' sockets: outbound, captured over IPv4 and IPv6, inbound over both; and the pages'.
-            assert!(metrics.contains("weir_upgrade_sockets 13"), "{metrics}");
+            // Two threads' sockets: outbound, captured over IPv4 and IPv6, inbound over both; the pages'; and questions'.
+            assert!(metrics.contains("weir_upgrade_sockets 17"), "{metrics}");
         }
         // New connections are the new process's.
         talked(pods).await;

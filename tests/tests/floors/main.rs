@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const PROXY: &[&[&str]] = &[
     &["app"],
     &["admin", "options"],
-    &["data"],
+    &["data", "dns"],
     &["listen"],
     &["stack"],
     &["policy"],
@@ -27,7 +27,7 @@ const PROXY: &[&[&str]] = &[
     &["identity", "tunnel", "io"],
     &["tls"],
     &["telemetry", "logic"],
-    &["error", "drain", "disk", "alarm", "handover", "capture"],
+    &["error", "drain", "disk", "alarm", "handover", "capture", "resolve"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[

@@ -1,5 +1,6 @@
 //! The compiler against small meshes written as operators write them.
 
+mod answers;
 mod captured;
 mod clusters;
 mod inbound;

@@ -1,7 +1,8 @@
 //! The delta-xDS client as a value: messages and times go in, messages and configurations come out. No I/O, no clock.
 //!
 //! What is subscribed to follows from what is wanted: an authority is a Listener, which names a Route, which names
-//! Clusters, which name Endpoints (`interest`). What is passed on for use changes only to resources that are complete:
+//! Clusters, which name Endpoints (`interest`). A host name whose addresses are wanted (`dns/web.demo`) is Endpoints alone,
+//! and counts as an authority. What is passed on for use changes only to resources that are complete:
 //! a route to a cluster without endpoints waits, with the old route in use, for at most [`WARMING_LIMIT`] (`warm`).
 //!
 //! Source: the xDS protocol, "Incremental xDS"; gRFC A27, A46 (good resources of a refused response are used), A53
@@ -20,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use weir_config::{
-    model::{Kind, Listener, PASSTHROUGH, ResourceName, Resources, RouteSource},
+    model::{Kind, Listener, NAME, PASSTHROUGH, ResourceName, Resources, RouteSource},
     xds::{
         self, Item,
         ads::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, LEAVING, Node, Resource, invalid_argument, text_struct},
@@ -145,7 +146,8 @@ impl Machine {
     pub fn restore(&mut self, kept: impl IntoIterator<Item = Raw>, now: Instant) {
         for Raw { kind, name, version, body } in kept {
             let Ok(item) = decode(kind, &name, &body) else { continue };
-            if kind == Kind::Listener && !self.roots.contains(&(kind, name.clone())) && !self.add_authority(&name) {
+            let wanted = kind == Kind::Listener || name.starts_with(NAME);
+            if wanted && !self.roots.contains(&(kind, name.clone())) && !self.add_authority(&name) {
                 continue;
             }
             let answer = Answer::Held { version, body, item };
@@ -203,7 +205,7 @@ impl Machine {
 
     /// An application calls an authority. Returns `None` if there are too many already; nothing changes then.
     pub fn want(&mut self, authority: &ResourceName, now: Instant) -> Option<Vec<Request>> {
-        let key = (Kind::Listener, authority.clone());
+        let key = key_of(authority);
         if self.roots.contains(&key) {
             // Asked for again: if it was absent, the control plane may know better by now, and it would have told us.
             return Some(Vec::new());
@@ -217,15 +219,13 @@ impl Machine {
             return Some(self.follow(now));
         }
         // Nothing else changes by a name alone, so the references need not be followed.
+        let type_url = xds::type_url(key.0).to_owned();
         self.entries.insert(key, Entry::waiting(now));
         if self.stream == Stream::Down {
             return Some(Vec::new());
         }
-        let mut requests = vec![Request {
-            type_url: xds::type_url(Kind::Listener).to_owned(),
-            resource_names_subscribe: vec![authority.to_string()],
-            ..Request::default()
-        }];
+        let mut requests =
+            vec![Request { type_url, resource_names_subscribe: vec![authority.to_string()], ..Request::default() }];
         self.introduce(&mut requests);
         Some(requests)
     }
@@ -358,7 +358,7 @@ impl Machine {
     fn add_authority(&mut self, authority: &ResourceName) -> bool {
         if authority.is_empty()
             || authority.len() > MAX_NAME
-            || authority.contains(|c: char| c.is_whitespace() || c == '/')
+            || authority.trim_start_matches(NAME).contains(|c: char| c.is_whitespace() || c == '/')
         {
             return false;
         }
@@ -370,11 +370,11 @@ impl Machine {
             self.drop_authority(&oldest);
         }
         self.authorities += 1;
-        self.roots.insert((Kind::Listener, authority.clone()))
+        self.roots.insert(key_of(authority))
     }
 
     fn drop_authority(&mut self, authority: &ResourceName) -> bool {
-        let removed = !authority.starts_with("inbound/") && self.roots.remove(&(Kind::Listener, authority.clone()));
+        let removed = !authority.starts_with("inbound/") && self.roots.remove(&key_of(authority));
         self.authorities -= usize::from(removed);
         removed
     }
@@ -383,7 +383,7 @@ impl Machine {
         self.entries
             .iter()
             .filter(|(key, entry)| matches!(entry.answer, Answer::Absent) && self.roots.contains(key))
-            .filter(|((kind, name), _)| *kind == Kind::Listener && !name.starts_with("inbound/"))
+            .filter(|((kind, name), _)| *kind != Kind::Secret && !name.starts_with("inbound/"))
             .map(|((_, name), entry)| (name.clone(), entry.since))
     }
 
@@ -416,6 +416,12 @@ impl Machine {
             self.stream = Stream::Open;
         }
     }
+}
+
+/// As what something that is wanted is asked for.
+fn key_of(wanted: &ResourceName) -> (Kind, ResourceName) {
+    let kind = if wanted.starts_with(NAME) { Kind::Endpoints } else { Kind::Listener };
+    (kind, wanted.clone())
 }
 
 /// Bytes to a value of the model, which must be the one that was announced.

@@ -1,5 +1,7 @@
 //! The machine against a simulated control plane.
 
+mod names;
+
 use super::{super::testing::*, *};
 use std::collections::HashMap;
 use weir_config::xds::{Class, ads};

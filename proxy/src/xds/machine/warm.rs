@@ -135,7 +135,10 @@ fn prune(resources: &mut Resources, roots: &BTreeSet<(Kind, ResourceName)>) {
     used.extend(named(resources.routes.values(), interest::of_route));
     resources.clusters.retain(|name, _| used.contains(&(Kind::Cluster, name.clone())));
     let used = named(resources.clusters.values(), interest::of_cluster);
-    resources.endpoints.retain(|name, _| used.contains(&(Kind::Endpoints, name.clone())));
+    resources.endpoints.retain(|name, _| {
+        let key = (Kind::Endpoints, name.clone());
+        used.contains(&key) || roots.contains(&key)
+    });
 }
 
 /// What these resources name.
