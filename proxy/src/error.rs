@@ -200,6 +200,8 @@ kinds! {
     Overflow = "overflow" 503 14 "UO" "connection_limit_reached" NeverSent;
     /// The connection was refused or unreachable.
     ConnectFailed = "connect_failed" 503 14 "UF" "connection_refused" NeverSent;
+    /// The name of a host outside the mesh has no address, or no resolver answers.
+    NameUnresolved = "name_unresolved" 503 14 "DF" "dns_error" NeverSent;
     /// The connection, TLS included, was not made in time.
     ConnectTimeout = "connect_timeout" 503 14 "UF" "connection_timeout" NeverSent;
     /// The TLS handshake failed for another reason than trust.
@@ -325,6 +327,7 @@ impl Kind {
         matches!(
             self,
             ConnectFailed
+                | NameUnresolved
                 | ConnectTimeout
                 | TlsFailed
                 | TlsPeerUntrusted
@@ -382,6 +385,7 @@ mod tests {
     #[test]
     fn the_error_types_are_those_of_rfc_9209() {
         const REGISTERED: &[&str] = &[
+            "dns_error",
             "destination_not_found",
             "destination_unavailable",
             "connection_refused",

@@ -7,6 +7,9 @@ use std::{sync::Arc, time::Duration};
 /// The name of the routes and of the cluster for connections that are carried to where they were meant to go. (Istio's.)
 pub const PASSTHROUGH: &str = "PassthroughCluster";
 
+/// The name of the routes for connections that are carried nowhere. (Istio's.)
+pub const BLACK_HOLE: &str = "BlackHoleCluster";
+
 /// A destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cluster {
@@ -45,6 +48,14 @@ pub enum Discovery {
     Eds(Arc<str>),
     /// Written in the cluster.
     Static(Endpoints),
+    /// One: the host of this name, asked for at the machine's resolver whenever a connection is made (Envoy's
+    /// `LOGICAL_DNS`).
+    Dns {
+        /// Its name.
+        host: Arc<str>,
+        /// Its port.
+        port: u16,
+    },
     /// None: a connection goes where it was meant to go before it was captured.
     OriginalDestination,
 }

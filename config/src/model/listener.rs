@@ -33,6 +33,9 @@ pub struct ApiListener {
     pub routes: RouteSource,
     /// How HTTP is served.
     pub http: HttpOptions,
+    /// Of an address: a connection whose first bytes name a host (a TLS server name, a `Host`) goes where that name leads,
+    /// if it leads anywhere; the routes are for the others.
+    pub by_name: bool,
 }
 
 /// Where routes come from.
@@ -52,12 +55,19 @@ pub struct HttpOptions {
     pub stream_idle_timeout: Option<Duration>,
     /// From a request's first byte to the end of its headers; `None`: the process's.
     pub request_headers_timeout: Option<Duration>,
+    /// A connection that is about so old is told to end when what is under way on it has: HTTP/2 by GOAWAY, HTTP/1 by
+    /// `Connection: close`; `None`: never.
+    pub max_connection_age: Option<Duration>,
 }
 
 impl Default for HttpOptions {
     /// Envoy's: five minutes idle.
     fn default() -> Self {
-        Self { stream_idle_timeout: Some(Duration::from_secs(300)), request_headers_timeout: None }
+        Self {
+            stream_idle_timeout: Some(Duration::from_secs(300)),
+            request_headers_timeout: None,
+            max_connection_age: None,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A document: its metadata, what its `spec` means, and its `spec` as it was written.
 
 use super::{
-    AuthorizationPolicy, Issue, Key, Kind, Mesh, Metadata, Reference, RouteSpec, Service, TrafficPolicy, Workload, read,
+    AuthorizationPolicy, ExternalService, Issue, Key, Kind, Mesh, Metadata, Reference, RouteSpec, Service,
+    TrafficPolicy, Workload, read,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ pub enum Document {
     Workload(Object<Workload>),
     /// See [`Service`].
     Service(Object<Service>),
+    /// See [`ExternalService`].
+    ExternalService(Object<ExternalService>),
     /// See [`RouteSpec`].
     HttpRoute(Object<RouteSpec>),
     /// See [`RouteSpec`].
@@ -58,6 +61,7 @@ macro_rules! each {
             Document::Mesh($o) => $e,
             Document::Workload($o) => $e,
             Document::Service($o) => $e,
+            Document::ExternalService($o) => $e,
             Document::HttpRoute($o) | Document::GrpcRoute($o) => $e,
             Document::TrafficPolicy($o) => $e,
             Document::AuthorizationPolicy($o) => $e,
@@ -77,6 +81,7 @@ impl Document {
             Self::Mesh(_) => Kind::Mesh,
             Self::Workload(_) => Kind::Workload,
             Self::Service(_) => Kind::Service,
+            Self::ExternalService(_) => Kind::ExternalService,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,

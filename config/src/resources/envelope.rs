@@ -5,7 +5,7 @@ use super::{
     document::{Object, Origin},
     node::{Node, Tree},
     read::{Reader, nearest, shorten},
-    read_authorization, read_mesh, read_policy, read_route, read_service, read_workload,
+    read_authorization, read_external, read_mesh, read_policy, read_route, read_service, read_workload,
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -83,6 +83,7 @@ enum Spec {
     Mesh(super::Mesh),
     Workload(super::Workload),
     Service(super::Service),
+    External(super::ExternalService),
     Http(super::RouteSpec),
     Grpc(super::RouteSpec),
     Traffic(super::TrafficPolicy),
@@ -94,6 +95,7 @@ fn spec(r: &mut Reader, node: &Node, kind: Kind) -> Option<Spec> {
         Kind::Mesh => Spec::Mesh(read_mesh::spec(r, node)?),
         Kind::Workload => Spec::Workload(read_workload::spec(r, node)?),
         Kind::Service => Spec::Service(read_service::spec(r, node)?),
+        Kind::ExternalService => Spec::External(read_external::spec(r, node)?),
         Kind::HttpRoute => Spec::Http(read_route::http(r, node)?),
         Kind::GrpcRoute => Spec::Grpc(read_route::grpc(r, node)?),
         Kind::TrafficPolicy => Spec::Traffic(read_policy::spec(r, node)?),
@@ -115,6 +117,7 @@ impl Spec {
             Self::Mesh(spec) => Document::Mesh(object!(spec)),
             Self::Workload(spec) => Document::Workload(object!(spec)),
             Self::Service(spec) => Document::Service(object!(spec)),
+            Self::External(spec) => Document::ExternalService(object!(spec)),
             Self::Http(spec) => Document::HttpRoute(object!(spec)),
             Self::Grpc(spec) => Document::GrpcRoute(object!(spec)),
             Self::Traffic(spec) => Document::TrafficPolicy(object!(spec)),

@@ -12,6 +12,8 @@ pub enum Kind {
     Workload,
     /// A name with ports that workloads stand behind.
     Service,
+    /// Hosts outside the mesh.
+    ExternalService,
     /// Rules for HTTP requests to a Service.
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
@@ -26,10 +28,11 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order in which they are best created: what is referred to comes first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Mesh,
         Self::Workload,
         Self::Service,
+        Self::ExternalService,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::TrafficPolicy,
@@ -56,7 +59,9 @@ impl Kind {
         match self {
             Self::Service => "v1",
             Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
-            Self::Mesh | Self::Workload | Self::TrafficPolicy | Self::AuthorizationPolicy => "weir.dev/v1alpha1",
+            Self::Mesh | Self::Workload | Self::ExternalService | Self::TrafficPolicy | Self::AuthorizationPolicy => {
+                "weir.dev/v1alpha1"
+            }
         }
     }
 
@@ -83,6 +88,7 @@ impl Kind {
             Self::Mesh => ("Mesh", "meshes", "mesh"),
             Self::Workload => ("Workload", "workloads", "wl"),
             Self::Service => ("Service", "services", "svc"),
+            Self::ExternalService => ("ExternalService", "externalservices", "es"),
             Self::HttpRoute => ("HTTPRoute", "httproutes", "hr"),
             Self::GrpcRoute => ("GRPCRoute", "grpcroutes", "gr"),
             Self::TrafficPolicy => ("TrafficPolicy", "trafficpolicies", "tp"),

@@ -10,7 +10,7 @@ use crate::model::ConnectionLimits;
 
 pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<TrafficPolicy> {
     let mut f = r.fields(node)?;
-    let kinds = [Kind::Service, Kind::HttpRoute, Kind::GrpcRoute, Kind::Workload];
+    let kinds = [Kind::Service, Kind::ExternalService, Kind::HttpRoute, Kind::GrpcRoute, Kind::Workload];
     let targets = f.required(r, "targetRefs", |r, n| targets(r, n, &kinds));
     f.unsupported(r, "targetRef", "write `targetRefs`, which is a list");
     let settings = read_settings::settings(r, &mut f, Scope::Policy);

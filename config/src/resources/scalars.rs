@@ -21,7 +21,8 @@ fn is_label(text: &str) -> bool {
         && text.bytes().last().is_some_and(good)
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether it is a DNS subdomain.
+pub(super) fn is_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 

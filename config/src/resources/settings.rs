@@ -90,7 +90,7 @@ impl Settings {
 
     /// What holds where nobody says anything: connect within 1 s, streams idle for at most 5 minutes, no limit on a
     /// whole request, only retries that are safe, an endpoint out after five 5xx in a row (at most half of them at a
-    /// time), pooled connections closed after 90 s without use.
+    /// time), pooled connections closed after 90 s without use, and renewed after about ten minutes.
     pub fn built_in() -> Self {
         Self {
             load_balancing: Some(LoadBalancing::default()),
@@ -103,7 +103,7 @@ impl Settings {
             outlier: Some(Switch::On(default_outlier())),
             panic_threshold_percent: Some(0),
             pool_idle_timeout: Some(Switch::On(Duration::from_secs(90))),
-            max_connection_age: Some(Switch::Off),
+            max_connection_age: Some(Switch::On(Duration::from_secs(600))),
             fault: None,
         }
     }

@@ -1,4 +1,5 @@
 //! Tests of the whole room.
 
 mod broken;
+mod external;
 mod whole;

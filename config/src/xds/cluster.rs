@@ -39,6 +39,9 @@ pub(super) fn cluster(c: &Cluster, class: Class) -> pb::cluster::Cluster {
             (DiscoveryType::Eds, Some(EdsClusterConfig { eds_config: Some(ads()), service_name }), None)
         }
         Discovery::Static(e) => (DiscoveryType::Static, None, Some(endpoints::assignment(e))),
+        Discovery::Dns { host, port } => {
+            (DiscoveryType::LogicalDns, None, Some(endpoints::named(&c.name, host, *port)))
+        }
         Discovery::OriginalDestination => (DiscoveryType::OriginalDst, None, None),
     };
     let captured = c.discovery == Discovery::OriginalDestination;
@@ -246,9 +249,11 @@ fn read_discovery(
             out.unsupported(at, "load_assignment", &assignment);
             Some(Discovery::OriginalDestination)
         }
+        // All addresses of the one name are tried when a connection is made, whichever of the two it is.
         Ok(DiscoveryType::StrictDns | DiscoveryType::LogicalDns) => {
-            out.refuse(&at.field("type"), "is none of `EDS`, `STATIC` and `ORIGINAL_DST`");
-            None
+            let (host, port) =
+                endpoints::read_named(out, &at.field("load_assignment"), assignment.unwrap_or_default())?;
+            Some(Discovery::Dns { host, port })
         }
         Err(field) => {
             out.refuse(&at.field(field), "is not supported");

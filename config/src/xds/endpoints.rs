@@ -66,6 +66,56 @@ pub(super) fn plain_text() -> Struct {
     Struct { fields: [(TLS_MODE.to_owned(), disabled)].into() }
 }
 
+/// The assignment of a host by its name.
+pub(super) fn named(cluster: &str, host: &str, port: u16) -> pb::endpoint::ClusterLoadAssignment {
+    let address = pb::core::Address {
+        address: Some(PbAddress::SocketAddress(pb::core::SocketAddress {
+            address: host.to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue(port.into())),
+            ..Default::default()
+        })),
+    };
+    let endpoint = pb::endpoint::Endpoint { address: Some(address), ..Default::default() };
+    let one = LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() };
+    let locality = LocalityLbEndpoints { lb_endpoints: vec![one], ..Default::default() };
+    pb::endpoint::ClusterLoadAssignment {
+        cluster_name: cluster.to_owned(),
+        endpoints: vec![locality],
+        ..Default::default()
+    }
+}
+
+/// Reads the assignment of one host by its name.
+pub(super) fn read_named(
+    out: &mut Report,
+    at: &At<'_>,
+    sent: pb::endpoint::ClusterLoadAssignment,
+) -> Option<(std::sync::Arc<str>, u16)> {
+    let mut all = sent.endpoints.into_iter().flat_map(|l| l.lb_endpoints);
+    let (Some(LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(one)), .. }), None) =
+        (all.next(), all.next())
+    else {
+        out.refuse(&at.field("endpoints"), "are not one endpoint by its name, which alone is supported");
+        return None;
+    };
+    let at = at.field("endpoints[0].lb_endpoints[0].endpoint.address");
+    let Some(PbAddress::SocketAddress(sent)) = one.address.and_then(|a| a.address) else {
+        out.refuse(&at, "has no `socket_address`");
+        return None;
+    };
+    let Some(PortSpecifier::PortValue(port)) = sent.port_specifier else {
+        out.refuse(&at, "has no port");
+        return None;
+    };
+    match u16::try_from(port) {
+        Ok(port) if port != 0 => Some((out.name(&at.field("address"), sent.address)?, port)),
+        _ => {
+            out.refuse(&at, "has no port between 1 and 65,535");
+            None
+        }
+    }
+}
+
 /// A TCP address.
 pub(super) fn address(a: SocketAddr) -> pb::core::Address {
     pb::core::Address {

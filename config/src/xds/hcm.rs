@@ -41,6 +41,10 @@ pub(super) fn manager(name: &str, routes: &RouteSource, http: &HttpOptions, auth
         // Zero: no limit. Left out it would be five minutes.
         stream_idle_timeout: Some(duration(http.stream_idle_timeout.unwrap_or_default())),
         request_headers_timeout: http.request_headers_timeout.map(duration),
+        common_http_protocol_options: http.max_connection_age.map(|age| pb::core::HttpProtocolOptions {
+            max_connection_duration: Some(duration(age)),
+            ..Default::default()
+        }),
         // Always allowed here; Envoy must be told.
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() }],
         ..Default::default()
@@ -137,9 +141,8 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, any: &Any) -> Option<Read> {
     if read_positive(out, at, "request_timeout", request_timeout).is_some() {
         out.refuse(&at.field("request_timeout"), "is not supported");
     }
-    if let Some(common) = common_http_protocol_options {
-        read_common(out, &at.field("common_http_protocol_options"), common);
-    }
+    let common = common_http_protocol_options.unwrap_or_default();
+    let max_connection_age = read_common(out, &at.field("common_http_protocol_options"), common);
     for (i, upgrade) in upgrade_configs.iter().enumerate() {
         out.unsupported(&at.item("upgrade_configs", i), "filters", &upgrade.filters);
     }
@@ -150,12 +153,13 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, any: &Any) -> Option<Read> {
             None => Some(DEFAULT_STREAM_IDLE),
         },
         request_headers_timeout: read_positive(out, at, "request_headers_timeout", request_headers_timeout),
+        max_connection_age,
     };
     let authz = read_filters(out, at, http_filters);
     Some(Read { routes: read_routes(out, at, route_specifier)?, http, authz })
 }
 
-fn read_common(out: &mut Report, at: &At<'_>, sent: pb::core::HttpProtocolOptions) {
+fn read_common(out: &mut Report, at: &At<'_>, sent: pb::core::HttpProtocolOptions) -> Option<Duration> {
     let pb::core::HttpProtocolOptions {
         idle_timeout,
         max_connection_duration,
@@ -167,8 +171,9 @@ fn read_common(out: &mut Report, at: &At<'_>, sent: pb::core::HttpProtocolOption
         max_requests_per_connection,
     } = sent;
     unsupported!(out, at; max_stream_duration, headers_with_underscores_action);
-    ignored!(out, at; idle_timeout, max_connection_duration, max_connection_duration_jitter, max_headers_count,
-        max_response_headers_kb, max_requests_per_connection);
+    ignored!(out, at; idle_timeout, max_connection_duration_jitter, max_headers_count, max_response_headers_kb,
+        max_requests_per_connection);
+    read_positive(out, at, "max_connection_duration", max_connection_duration)
 }
 
 fn read_routes(out: &mut Report, at: &At<'_>, sent: Option<RouteSpecifier>) -> Option<RouteSource> {

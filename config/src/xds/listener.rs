@@ -43,16 +43,26 @@ fn api(l: &ApiListener, class: Class) -> pb::listener::Listener {
     pb::listener::Listener {
         name: l.name.to_string(),
         api_listener: Some(pb::listener::ApiListener { api_listener: Some(manager) }),
+        // By these a name is found in what a client says.
+        listener_filters: if l.by_name { inspectors() } else { vec![] },
         ..Default::default()
     }
 }
 
-fn inbound(l: &InboundListener, class: Class) -> pb::listener::Listener {
-    let inspector = |name: &str, config: Any| ListenerFilter {
+fn inspectors() -> Vec<ListenerFilter> {
+    let tls = inspector(TLS_INSPECTOR, pack(&pb::tls_inspector::TlsInspector::default()));
+    vec![tls, inspector(HTTP_INSPECTOR, pack(&pb::http_inspector::HttpInspector::default()))]
+}
+
+fn inspector(name: &str, config: Any) -> ListenerFilter {
+    ListenerFilter {
         name: name.into(),
         filter_disabled: None,
         config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
-    };
+    }
+}
+
+fn inbound(l: &InboundListener, class: Class) -> pb::listener::Listener {
     // Envoy looks for HTTP only where it matters: not every caller speaks first.
     let detects = l.chains.iter().any(|c| c.tls.is_none() && !c.matches.protocols.is_empty());
     let http = detects.then(|| inspector(HTTP_INSPECTOR, pack(&pb::http_inspector::HttpInspector::default())));
@@ -155,16 +165,17 @@ pub(super) fn read(out: &mut Report, at: &At<'_>, sent: pb::listener::Listener) 
         enable_reuse_port, access_log, tcp_backlog_size, max_connections_to_accept_per_socket_event, enable_mptcp,
         ignore_global_conn_limit, bypass_overload_manager, tcp_keepalive);
     let name = out.name(&at.field("name"), name)?;
+    for (i, f) in listener_filters.iter().enumerate() {
+        read_listener_filter(out, &at.item("listener_filters", i), f);
+    }
     if let Some(api) = api_listener {
         let at = at.field("api_listener");
         let hcm::Read { routes, http, authz } = hcm::read(out, &at, &api.api_listener.unwrap_or_default())?;
         if authz != Authz::default() {
             out.refuse(&at, "an RBAC filter is not supported for what is called, only for what arrives");
         }
-        return Some(Listener::Api(ApiListener { name, routes, http }));
-    }
-    for (i, f) in listener_filters.iter().enumerate() {
-        read_listener_filter(out, &at.item("listener_filters", i), f);
+        let by_name = listener_filters.iter().any(|f| f.name == TLS_INSPECTOR);
+        return Some(Listener::Api(ApiListener { name, routes, http, by_name }));
     }
     if !out.within(at, "filter_chains", &filter_chains, limits::CHAINS) {
         return None;

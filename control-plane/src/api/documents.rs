@@ -36,7 +36,7 @@ pub struct WriteOptions {
 
 /// The documents of a kind in all namespaces.
 #[utoipa::path(get, path = "/api/v1/{plural}", tag = "documents",
-    params(("plural" = String, Path, description = "services, workloads, httproutes, grpcroutes, trafficpolicies, authorizationpolicies, meshes")),
+    params(("plural" = String, Path, description = "services, externalservices, workloads, httproutes, grpcroutes, trafficpolicies, authorizationpolicies, meshes")),
     responses((status = 200, body = DocumentList), (status = 404, body = Problem)))]
 pub(super) async fn list_all(
     State(api): State<Api>,

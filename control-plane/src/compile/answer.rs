@@ -23,6 +23,7 @@ pub(super) fn answer(world: &World, node: &Node, resource: &str) -> Option<Endpo
     let host = resource.strip_prefix(NAME)?;
     let found = match name::host(world, &node.namespace, host)? {
         name::Meant::Service(service) => of_service(world, service),
+        name::Meant::External(addresses) => addresses.into_iter().map(|a| (a, Health::Healthy)).collect(),
         name::Meant::Instance(instance) => reachable(instance, Health::Healthy).into_iter().collect(),
     };
     let mut seen = BTreeSet::new();

@@ -3,15 +3,16 @@
 use super::{
     Node,
     endpoints::instance,
-    inbound,
+    external, inbound,
     name::{self, Target},
-    passthrough, server_name, settings,
+    passthrough, server_name,
+    settings::{self, Effective},
     speech::{in_mesh, protocol},
 };
 use crate::index::{Item, World};
 use std::{collections::BTreeSet, sync::Arc};
 use weir_config::{
-    model::{Cluster, Discovery, SpiffeId, UpstreamTls},
+    model::{Cluster, Discovery, Protocol, SpiffeId, UpstreamTls},
     resources::Workload,
 };
 
@@ -25,30 +26,43 @@ pub fn cluster(world: &World, node: &Node, resource: &str) -> Option<Cluster> {
         return Some(cluster);
     }
     let (workload, service) = name::pinned(resource);
-    let target = name::resource(world, service)?;
+    let Some(target) = name::resource(world, service) else { return external::cluster(world, resource) };
     let policy = settings::effective(world, &[&target.service.key]);
     let (discovery, workloads, outlier) = match workload {
-        None => (Discovery::Eds(resource.into()), &target.service.workloads[..], policy.outlier),
+        None => (Discovery::Eds(resource.into()), &target.service.workloads[..], policy.outlier.clone()),
         Some(workload) => {
             let only = target.service.workloads.iter().find(|w| **w.name() == *workload)?;
             // The only endpoint there is: to take it out would help nobody.
             (Discovery::Static(instance(world, resource, only, &target)?), std::slice::from_ref(only), None)
         }
     };
-    Some(Cluster {
+    let tls = tls(world, &target, workloads);
+    let policy = Effective { outlier, ..policy };
+    Some(balanced(resource, discovery, protocol(target.port.protocol), tls, policy))
+}
+
+/// A cluster with everything that a policy says.
+pub(super) fn balanced(
+    resource: &str,
+    discovery: Discovery,
+    protocol: Protocol,
+    tls: Option<UpstreamTls>,
+    policy: Effective,
+) -> Cluster {
+    Cluster {
         name: resource.into(),
         discovery,
         connect_timeout: policy.connect_timeout,
         load_balancing: policy.load_balancing,
-        protocol: protocol(target.port.protocol),
-        tls: tls(world, &target, workloads),
+        protocol,
+        tls,
         limits: policy.limits,
-        outlier,
+        outlier: policy.outlier,
         retry_budget: policy.retry_budget,
         panic_threshold_percent: policy.panic_threshold_percent,
         idle_timeout: policy.pool_idle_timeout,
         max_connection_age: policy.max_connection_age,
-    })
+    }
 }
 
 /// Mutual TLS, if any of the workloads speaks it. The identities are those of all of them: a caller accepts

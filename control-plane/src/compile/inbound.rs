@@ -204,7 +204,13 @@ impl Chain<'_> {
         }
         InboundTarget::Http {
             routes: Arc::new(self.routes(cluster)),
-            http: HttpOptions { stream_idle_timeout: None, ..HttpOptions::default() },
+            http: HttpOptions {
+                stream_idle_timeout: None,
+                max_connection_age: settings::effective(self.world, &[&self.service.key])
+                    .max_connection_age
+                    .map(longer),
+                ..HttpOptions::default()
+            },
         }
     }
 
@@ -249,4 +255,9 @@ impl Chain<'_> {
         let virtual_host = VirtualHost { name: host.into(), domains: vec![Domain::Any], routes: vec![route] };
         RouteConfig { name: cluster, virtual_hosts: vec![virtual_host] }
     }
+}
+
+/// Callers of the mesh renew their connections themselves before this; others are told to.
+fn longer(age: Duration) -> Duration {
+    age.saturating_mul(5) / 4
 }

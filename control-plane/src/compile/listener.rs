@@ -1,7 +1,7 @@
 //! Listeners: what an authority means to the application that says it.
 
 use super::{
-    Node, inbound,
+    Node, external, inbound,
     name::{self, Captured},
     passthrough,
 };
@@ -15,17 +15,30 @@ pub fn listener(world: &World, node: &Node, resource: &str) -> Option<Listener> 
     if resource.contains('/') {
         return inbound::listener(world, node, resource).map(Listener::Inbound);
     }
+    let mut by_name = false;
     let routes = match name::captured(world, resource) {
         Some(Captured::Service(target)) => RouteSource::Rds(target.resource(world)),
         Some(Captured::Instance(workload, target)) => RouteSource::Rds(name::instance(world, workload, &target)),
-        Some(Captured::Unknown) => RouteSource::Rds(passthrough::name(world)?),
+        Some(Captured::External(host)) => RouteSource::Rds(host.into()),
+        Some(Captured::Unknown { by_name: named }) => {
+            by_name = named;
+            match passthrough::name(world) {
+                Some(name) => RouteSource::Rds(name),
+                None if by_name => RouteSource::Inline(passthrough::nowhere().into()),
+                None => return None,
+            }
+        }
         Some(Captured::Nowhere) => return None,
-        None => RouteSource::Rds(name::authority(world, &node.namespace, resource)?.resource(world)),
+        None => match name::authority(world, &node.namespace, resource) {
+            Some(target) => RouteSource::Rds(target.resource(world)),
+            None => RouteSource::Rds(external::find(world, resource).map(|_| resource.into())?),
+        },
     };
     Some(Listener::Api(ApiListener {
         name: resource.into(),
         routes,
         // Each route says its own idle timeout, so that one of them can say "none".
         http: HttpOptions { stream_idle_timeout: None, ..HttpOptions::default() },
+        by_name,
     }))
 }

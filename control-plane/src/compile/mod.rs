@@ -9,6 +9,7 @@ mod authz;
 mod chains;
 mod cluster;
 mod endpoints;
+mod external;
 mod inbound;
 mod listener;
 mod name;

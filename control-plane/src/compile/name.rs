@@ -7,7 +7,10 @@
 
 use crate::index::{Addressed, ServiceEntry, WorkloadEntry, World, is_virtual};
 use std::{net::IpAddr, sync::Arc};
-use weir_config::{model::ResourceName, resources::ServicePort};
+use weir_config::{
+    model::ResourceName,
+    resources::{ExternalService, ServicePort},
+};
 
 /// The port of an authority that names none.
 const DEFAULT_PORT: u16 = 80;
@@ -48,8 +51,10 @@ pub(super) enum Captured<'a> {
     Service(Target<'a>),
     /// One instance's port, and a service's port that leads to it.
     Instance(&'a str, Target<'a>),
-    /// Nothing that is known here.
-    Unknown,
+    /// A port of a host outside the mesh: `<host>:<port>`.
+    External(String),
+    /// Nothing that is known here; whether hosts outside the mesh are known by their names on this port.
+    Unknown { by_name: bool },
     /// An address that we have given to somebody who has no such port: it leads nowhere.
     Nowhere,
 }
@@ -71,9 +76,27 @@ pub(super) fn captured<'a>(world: &'a World, name: &str) -> Option<Captured<'a>>
                 Some(Captured::Instance(workload.name(), Target { service, port }))
             })
         }),
+        Some(Addressed::External(host, document)) => external(world, address, host, document, port),
         None => None,
     };
-    Some(found.unwrap_or(if is_virtual(address) { Captured::Nowhere } else { Captured::Unknown }))
+    let unknown = Captured::Unknown { by_name: world.external().is_named(port) };
+    Some(found.unwrap_or(if is_virtual(address) { Captured::Nowhere } else { unknown }))
+}
+
+fn external<'a>(
+    world: &World,
+    address: IpAddr,
+    host: &str,
+    document: &ExternalService,
+    port: u16,
+) -> Option<Captured<'a>> {
+    let named = format!("{host}:{port}");
+    let known = match document.port(port) {
+        // Others may have the same address, and what is spoken will say whom it is for.
+        Some(port) => is_virtual(address) || !port.protocol.carries_a_name(),
+        None => is_virtual(address) && super::external::find(world, &named).is_some(),
+    };
+    known.then_some(Captured::External(named))
 }
 
 /// What a host name means.
@@ -82,6 +105,8 @@ pub(super) enum Meant<'a> {
     Service(&'a Arc<ServiceEntry>),
     /// One instance behind a headless service.
     Instance(&'a Arc<WorkloadEntry>),
+    /// A host outside the mesh whose addresses are known here.
+    External(Vec<IpAddr>),
 }
 
 /// What a host name means when it is said in a namespace: `<service>`, or `<instance>.<service>` of a headless one, with
@@ -105,6 +130,13 @@ pub(super) fn host<'a>(world: &'a World, namespace: &str, host: &str) -> Option<
         [first, service, named] => instance(named, service, first),
         _ => None,
     }
+    .or_else(|| outside(world, host).map(Meant::External))
+}
+
+fn outside(world: &World, host: &str) -> Option<Vec<IpAddr>> {
+    let document = world.external().exact(host)?;
+    let given = || Some(world.given_to_host(host)?.both().to_vec());
+    if document.addresses.is_empty() { given() } else { Some(document.addresses.clone()) }
 }
 
 /// What the cluster and the routes of one instance behind a service's port are called: `<workload>@<fqdn>:<port>`.
@@ -180,7 +212,7 @@ fn find<'a>(world: &'a World, namespace: &str, service: &str, port: u16) -> Opti
 }
 
 /// A port as digits only: one port has one spelling, so one resource has one name.
-fn number(text: &str) -> Option<u16> {
+pub(super) fn number(text: &str) -> Option<u16> {
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     canonical.then(|| text.parse().ok()).flatten()
 }

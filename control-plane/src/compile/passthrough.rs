@@ -5,7 +5,7 @@ use super::settings;
 use crate::index::World;
 use weir_config::{
     model::{
-        Action, Cluster, Discovery, Domain, Forward, HeaderMutations, LoadBalancing, PASSTHROUGH, Protocol,
+        Action, BLACK_HOLE, Cluster, Discovery, Domain, Forward, HeaderMutations, LoadBalancing, PASSTHROUGH, Protocol,
         ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
     },
     resources::OutboundMode,
@@ -36,6 +36,20 @@ pub(super) fn cluster(resource: &str) -> Option<Cluster> {
         idle_timeout: None,
         max_connection_age: None,
     })
+}
+
+/// Routes for connections that lead nowhere unless a name in them leads somewhere.
+pub(super) fn nowhere() -> RouteConfig {
+    let route = Route {
+        name: "nowhere".into(),
+        matches: RouteMatch::default(),
+        action: Action::Respond { status: http::StatusCode::BAD_GATEWAY, body: String::new() },
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        fault: None,
+    };
+    let host = VirtualHost { name: BLACK_HOLE.into(), domains: vec![Domain::Any], routes: vec![route] };
+    RouteConfig { name: BLACK_HOLE.into(), virtual_hosts: vec![host] }
 }
 
 /// Its routes, if that is what is asked for.

@@ -4,7 +4,7 @@
 //! forwarded, and the rest is answered 404, as the Gateway API has it (GEP-1426).
 
 use super::{
-    Node,
+    Node, external,
     name::{self, Target},
     order, passthrough, resource_name,
     settings::{self, Effective},
@@ -27,7 +27,7 @@ pub fn route(world: &World, _node: &Node, resource: &str) -> Option<RouteConfig>
         return Some(routes);
     }
     let (workload, service) = name::pinned(resource);
-    let target = name::resource(world, service)?;
+    let Some(target) = name::resource(world, service) else { return external::routes(world, resource) };
     let routes = match (workload, attached(&target).as_slice()) {
         // Who calls an instance means that one: the service's routes would lead elsewhere.
         (Some(_), _) | (None, []) => vec![to_itself(world, &target, resource)],
@@ -175,7 +175,7 @@ fn to_itself(world: &World, target: &Target<'_>, cluster: &str) -> Route {
     }
 }
 
-fn all_to(name: ResourceName) -> WeightedCluster {
+pub(super) fn all_to(name: ResourceName) -> WeightedCluster {
     WeightedCluster {
         name,
         weight: 1,

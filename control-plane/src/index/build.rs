@@ -1,12 +1,13 @@
 //! From a snapshot to a world, in one pass over the documents and one over what refers to what.
 
 use super::{
-    Addressed, Item, Namespace, ServiceEntry, Virtual, WorkloadEntry, World, select::Labels, virtual_ip::assign,
+    Addressed, External, Item, Namespace, ServiceEntry, Virtual, WorkloadEntry, World, select::Labels,
+    virtual_ip::assign,
 };
 use crate::store::{Snapshot, Stored};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use weir_config::resources::{
-    AuthorizationPolicy, Document, Key, Mesh, RouteSpec, Service, Settings, TrafficPolicy, Workload,
+    AuthorizationPolicy, Document, ExternalService, Key, Mesh, RouteSpec, Service, Settings, TrafficPolicy, Workload,
 };
 
 /// The documents by kind, each kind in the order of namespace and name.
@@ -15,13 +16,16 @@ struct Sorted {
     mesh: Option<Arc<Mesh>>,
     services: Vec<Arc<Item<Service>>>,
     workloads: Vec<Arc<Item<Workload>>>,
+    external: Vec<Arc<Item<ExternalService>>>,
     routes: BTreeMap<Arc<Key>, Arc<Item<RouteSpec>>>,
     policies: Vec<Item<TrafficPolicy>>,
     authorizations: Vec<Arc<Item<AuthorizationPolicy>>>,
 }
 
 pub(super) fn world(snapshot: Arc<Snapshot>, previous: &World) -> World {
-    let sorted = sort(&snapshot, previous);
+    let mut sorted = sort(&snapshot, previous);
+    sorted.external.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+    let external = External::new(&sorted.external);
     let attached = attached(&sorted.routes);
     let mut namespaces: BTreeMap<Arc<str>, Namespace> = BTreeMap::new();
     let mut labels: BTreeMap<&str, Labels<'_>> = BTreeMap::new();
@@ -51,28 +55,42 @@ pub(super) fn world(snapshot: Arc<Snapshot>, previous: &World) -> World {
         namespaces.entry(item.namespace().clone()).or_default().authorizations.push(item);
     }
     let mesh = sorted.mesh.unwrap_or_default();
-    let given = given(&namespaces);
-    let addresses = addresses(&namespaces, &given);
-    World { mesh, namespaces, routes: sorted.routes, settings: settings(sorted.policies), addresses, given, snapshot }
+    let given = given(&namespaces, &external);
+    let addresses = addresses(&namespaces, &external, &given);
+    let settings = settings(sorted.policies);
+    World { mesh, namespaces, routes: sorted.routes, settings, addresses, given, external, snapshot }
 }
 
 /// A service's address is its own: what else is said to be there is not reached under it.
 fn addresses(
     namespaces: &BTreeMap<Arc<str>, Namespace>,
-    given: &BTreeMap<Key, Virtual>,
+    external: &External,
+    given: &BTreeMap<Arc<str>, Virtual>,
 ) -> BTreeMap<IpAddr, Addressed> {
     let mut addresses = BTreeMap::new();
+    for (host, document) in external.hosts() {
+        let virtuals = given.get(host).into_iter().flat_map(|given| given.both());
+        // Bytes alone are known by the address: other hosts may share it.
+        let own = document.addresses.iter().copied().filter(|_| document.has_nameless_ports());
+        for address in own.chain(virtuals) {
+            addresses.entry(address).or_insert_with(|| Addressed::External(host.into(), document.clone()));
+        }
+    }
     for workload in namespaces.values().flat_map(|n| n.workloads.values()) {
         if workload.address.is_loopback() {
             continue;
         }
         let there = addresses.entry(workload.address).or_insert_with(|| Addressed::Workloads(Vec::new()));
+        // What is of the mesh is not outside it.
+        if matches!(there, Addressed::External(..)) {
+            *there = Addressed::Workloads(Vec::new());
+        }
         if let Addressed::Workloads(all) = there {
             all.push(workload.clone());
         }
     }
     for service in namespaces.values().flat_map(|n| n.services.values()) {
-        for address in given.get(&service.key).into_iter().flat_map(|given| given.both()) {
+        for address in given.get(&*name_of(&service.key)).into_iter().flat_map(|given| given.both()) {
             addresses.entry(address).or_insert_with(|| Addressed::Service(service.clone()));
         }
         for address in &service.addresses {
@@ -84,13 +102,21 @@ fn addresses(
 
 /// Addresses for services that have none and are not headless, so that their names can be answered; the oldest choose
 /// first.
-fn given(namespaces: &BTreeMap<Arc<str>, Namespace>) -> BTreeMap<Key, Virtual> {
+fn given(namespaces: &BTreeMap<Arc<str>, Namespace>, external: &External) -> BTreeMap<Arc<str>, Virtual> {
     let all = namespaces.values().flat_map(|n| n.services.values());
-    let mut without: Vec<_> = all.filter(|s| s.addresses.is_empty() && !s.headless).collect();
-    without.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
-    let name = |key: &Key| Arc::<str>::from(key.to_string());
-    let given = assign(without.iter().map(|s| name(&s.key)));
-    without.iter().filter_map(|s| Some((s.key.clone(), *given.get(&name(&s.key))?))).collect()
+    let without: Vec<_> = all.filter(|s| s.addresses.is_empty() && !s.headless).collect();
+    let services = without.iter().map(|s| (s.stored.created, name_of(&s.key)));
+    // Where a resolver says where a host is, its address is anybody's, and may be another tomorrow.
+    let hosts = external.hosts().filter(|(_, d)| d.addresses.is_empty() && d.has_nameless_ports());
+    let hosts = hosts.map(|(host, document)| (document.stored.created, host.into()));
+    let mut all: Vec<_> = services.chain(hosts).collect();
+    all.sort();
+    assign(all.into_iter().map(|(_, name)| name))
+}
+
+/// What a service is called where addresses are given; no host's name reads so.
+pub(super) fn name_of(service: &Key) -> Arc<str> {
+    service.to_string().into()
 }
 
 fn sort(snapshot: &Snapshot, previous: &World) -> Sorted {
@@ -106,6 +132,13 @@ fn sort(snapshot: &Snapshot, previous: &World) -> Sorted {
             Document::Workload(o) => {
                 let old = previous.workload(ns, name).map(|e| &e.item);
                 sorted.workloads.push(item(key, stored, &o.spec, old));
+            }
+            Document::ExternalService(o) => {
+                sorted.external.push(Arc::new(Item {
+                    key: Key::clone(key),
+                    stored: stored.clone(),
+                    spec: o.spec.clone(),
+                }));
             }
             Document::HttpRoute(o) | Document::GrpcRoute(o) => {
                 let old = previous.routes.get(key);

@@ -2,7 +2,7 @@
 
 use crate::store::Stored;
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
-use weir_config::resources::{AuthorizationPolicy, Key, RouteSpec, Service, Workload};
+use weir_config::resources::{AuthorizationPolicy, ExternalService, Key, RouteSpec, Service, Workload};
 
 /// What a document says. Reads like its `spec`.
 #[derive(Debug)]
@@ -96,4 +96,6 @@ pub enum Addressed {
     Service(Arc<ServiceEntry>),
     /// Instances, each on ports of its own, by name.
     Workloads(Vec<Arc<WorkloadEntry>>),
+    /// A host outside the mesh, by its name, on ports of which only the address tells it.
+    External(Arc<str>, Arc<Item<ExternalService>>),
 }

@@ -3,6 +3,7 @@
 
 mod build;
 mod entry;
+mod external;
 mod follow;
 mod select;
 mod virtual_ip;
@@ -11,6 +12,7 @@ mod virtual_ip;
 mod tests;
 
 pub use entry::{Addressed, Item, Namespace, ServiceEntry, WorkloadEntry};
+pub use external::External;
 pub use follow::follow;
 pub use virtual_ip::{Virtual, is_virtual};
 
@@ -27,7 +29,8 @@ pub struct World {
     routes: BTreeMap<Arc<Key>, Arc<Item<RouteSpec>>>,
     settings: BTreeMap<Key, Arc<Settings>>,
     addresses: BTreeMap<IpAddr, Addressed>,
-    given: BTreeMap<Key, Virtual>,
+    given: BTreeMap<Arc<str>, Virtual>,
+    external: External,
 }
 
 impl World {
@@ -78,7 +81,18 @@ impl World {
 
     /// The addresses that a service has been given here, since it has none of its own.
     pub fn given(&self, service: &Key) -> Option<Virtual> {
-        self.given.get(service).copied()
+        self.given.get(&*build::name_of(service)).copied()
+    }
+
+    /// The addresses that a host outside the mesh has been given here, since what is spoken on some of its ports does not
+    /// say its name.
+    pub fn given_to_host(&self, host: &str) -> Option<Virtual> {
+        self.given.get(host).copied()
+    }
+
+    /// Hosts outside the mesh.
+    pub fn external(&self) -> &External {
+        &self.external
     }
 
     /// All services, by namespace and name.

@@ -207,7 +207,7 @@ fn refs(item: &Item) -> Vec<(Kind, Name)> {
         Item::Secret(_) | Item::Endpoints(_) => Vec::new(),
         Item::Cluster(cluster) => match &cluster.discovery {
             Discovery::Eds(name) => vec![(Kind::Endpoints, name.clone())],
-            Discovery::Static(_) | Discovery::OriginalDestination => Vec::new(),
+            Discovery::Static(_) | Discovery::Dns { .. } | Discovery::OriginalDestination => Vec::new(),
         },
         Item::Route(routes) => clusters(routes),
         Item::Listener(listener) => match &**listener {

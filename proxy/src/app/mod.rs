@@ -21,7 +21,7 @@ use crate::{
     identity::Identity,
     listen::{self, Bound},
     options::{Options, OptionsError},
-    resolve::{Conf, Upstream},
+    resolve::{Conf, Resolver, Upstream},
     state::{self, State},
     telemetry::{AccessLog, Metrics, metrics::DEFAULT_SERIES},
     tls,
@@ -151,6 +151,7 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
     let (state, wanted) = State::new(state::Parts {
         workers: options.workers,
         client: Arc::new(tls::Client::new(identity.contexts().clone(), HANDSHAKE)),
+        resolver: Arc::new(Resolver::new(resolvers.clone())),
         metrics: metrics.clone(),
         workload: options.node.id().into(),
         born: Instant::now(),

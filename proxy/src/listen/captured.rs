@@ -54,6 +54,9 @@ impl Outbound {
     }
 
     async fn serve(self, connection: Arc<Connection>, host: Arc<Host>, address: SocketAddr, mut io: Io) {
+        if host.by_name {
+            return Box::pin(self.by_name(connection, host, address, io)).await;
+        }
         let drain = self.inner.drain.at_random();
         match host.speech {
             Speech::Http => {
@@ -117,7 +120,7 @@ impl Outbound {
     }
 
     /// Carries bytes, or says why not.
-    async fn bytes(&self, peer: SocketAddr, io: Io, opened: Result<tcp::Opened>, read: Bytes) {
+    pub(super) async fn bytes(&self, peer: SocketAddr, io: Io, opened: Result<tcp::Opened>, read: Bytes) {
         match opened {
             Ok(opened) => {
                 tracing::debug!(%peer, method = read.how.as_str(), sni = read.sni, "carried as bytes");
@@ -130,7 +133,7 @@ impl Outbound {
         }
     }
 
-    fn told(&self, result: &'static str, how: How) {
+    pub(super) fn told(&self, result: &'static str, how: How) {
         self.inner.tunnel.metrics.detected(Direction::Outbound, result, how.as_str());
     }
 
@@ -140,7 +143,7 @@ impl Outbound {
         let _ = tcp.set_zero_linger();
     }
 
-    fn refused(&self, peer: SocketAddr, error: &Error) {
+    pub(super) fn refused(&self, peer: SocketAddr, error: &Error) {
         self.inner.tunnel.metrics.connection_refused(Direction::Outbound, error.reason());
         tracing::info!(%peer, reason = error.reason(), error = %error.story(), "captured connection refused");
     }

@@ -40,6 +40,19 @@ pub trait Answer: Clone + Send + Sync + 'static {
 
     /// Answers what is no request.
     fn refuse(&self, error: &Error) -> Response;
+
+    /// How old the connection may become before its client is told to make another; `None`: as old as it likes.
+    fn max_age(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Ends after a time, or never.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Serves a connection to its end; `first` has been read of it. Errors are the client's: they are told where somebody
@@ -60,6 +73,7 @@ async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::W
     let io = Taken { io, first: first.into() };
     let resets = Arc::new(Resets::default());
     let counting = resets.clone();
+    let old = pin!(after(answer.max_age()));
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let (answer, stream) = (answer.clone(), counting.begin());
         let extended = extended::translate(&mut request);
@@ -94,10 +108,16 @@ async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::W
             tracing::info!("a connection of HTTP/2 that cancels most of what it asks is closed");
             return Ok(());
         }
-        () = drain.begun() => connection.as_mut().graceful_shutdown(),
+        () = drain.begun() => {}
+        // A client that is told so makes another connection, and what is under way here comes to its end.
+        () = old => {}
     }
+    connection.as_mut().graceful_shutdown();
     tokio::select! {
         result = connection => result,
         () = resets.too_many() => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

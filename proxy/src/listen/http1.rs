@@ -56,6 +56,7 @@ pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: dra
     let conn = http1::Conn::new(io, first).shared();
     let mut begin = drain.clone();
     let end = pin!(async move { begin.out_of_patience().await });
+    let old = answer.max_age().map(|age| Instant::now() + age);
     let mut waiting = Waiting { drain: &drain, end, woken: false, over: false, alarm: None };
     // What is kept over a wait is kept by every silent connection: a request and its response live elsewhere.
     loop {
@@ -63,13 +64,13 @@ pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: dra
             Some(Ok(head)) => {
                 let (asked, mut answering) = ask(&conn, head, &answer);
                 match poll_fn(|cx| poll_answer(&conn, &mut answering, cx)).await {
-                    Some(response) => Reply::begin(&conn, response, &asked, &drain),
+                    Some(response) => Reply::begin(&conn, response, &asked, ends(&drain, old)),
                     None => return,
                 }
             }
             Some(Err(error)) => {
                 let asked = Asked { method: Method::GET, version: Version::HTTP_11, persists: false };
-                Reply::begin(&conn, answer.refuse(&error), &asked, &drain)
+                Reply::begin(&conn, answer.refuse(&error), &asked, ends(&drain, old))
             }
             None => return drop(poll_fn(|cx| conn.lock().poll_shutdown(cx)).await),
         };
@@ -85,6 +86,11 @@ pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: dra
             Next::Over => return,
         }
     }
+}
+
+/// Whether a connection is told that this was its last response: the process drains, or it is old.
+fn ends(drain: &drain::Watch, old: Option<Instant>) -> bool {
+    drain.is_draining() || old.is_some_and(|old| old <= Instant::now())
 }
 
 /// Waits for a request.
@@ -187,7 +193,7 @@ struct Reply {
 
 impl Reply {
     /// Writes its head.
-    fn begin(conn: &Shared, response: Response, asked: &Asked, drain: &drain::Watch) -> Self {
+    fn begin(conn: &Shared, response: Response, asked: &Asked, ends: bool) -> Self {
         let (parts, mut body) = response.into_parts();
         let sending = Sending::of_response(parts.status, &parts.headers, &body, &asked.method, asked.version);
         let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS
@@ -198,7 +204,7 @@ impl Reply {
         let mut conn = conn.lock();
         // A client that was not told to send its body may send it or not: what follows cannot be told from it.
         let uncertain = conn.end_interim() && !conn.is_read();
-        let persists = asked.persists && !uncertain && sending != Sending::UntilClose && !drain.is_draining();
+        let persists = asked.persists && !uncertain && sending != Sending::UntilClose && !ends;
         let closing = match (switches, persists) {
             (true, _) => Closing::AsItSays,
             (false, false) => Closing::Close,

@@ -303,4 +303,10 @@ impl Answer for Callee {
     fn refuse(&self, error: &Error) -> Response {
         self.inner.recorder.begin(&http::Request::new(()), false, &self.connection).refused(error, false)
     }
+
+    /// A tenth more or less, so that connections made together do not end together.
+    fn max_age(&self) -> Option<Duration> {
+        let InboundService::Http { http, .. } = &self.chain.service else { return None };
+        http.max_connection_age.map(|age| age.mul_f64(0.9 + 0.2 * rand::random::<f64>()))
+    }
 }

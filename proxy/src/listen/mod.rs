@@ -9,6 +9,7 @@ mod hello;
 mod http;
 mod http1;
 mod inbound;
+mod named;
 mod original;
 mod outbound;
 mod resets;

@@ -93,14 +93,17 @@ impl Builder<'_> {
         };
         let routes = self.table(Direction::Outbound, config);
         let (used, clients_speak_http) = match self.before.hosts.get(name) {
-            Some(HostEntry::Ready(old)) if Arc::ptr_eq(&old.routes, &routes) && old.http == api.http => {
+            Some(HostEntry::Ready(old))
+                if Arc::ptr_eq(&old.routes, &routes) && old.http == api.http && old.by_name == api.by_name =>
+            {
                 return Some(old.clone());
             }
             Some(HostEntry::Ready(old)) => (old.used.clone(), old.clients_speak_http.clone()),
             _ => (Arc::new(self.parts.born.elapsed().as_secs().into()), Arc::default()),
         };
         let speech = speech(name, &routes);
-        Some(Arc::new(Host { name: name.clone(), routes, http: api.http.clone(), speech, clients_speak_http, used }))
+        let (name, http, by_name) = (name.clone(), api.http.clone(), api.by_name);
+        Some(Arc::new(Host { name, routes, http, speech, by_name, clients_speak_http, used }))
     }
 
     fn inbound(&mut self, listener: &model::InboundListener) -> Inbound {
@@ -248,6 +251,7 @@ fn cluster(
 ) -> Arc<Cluster> {
     let source = match &config.discovery {
         Discovery::Static(endpoints) => Arc::new(endpoints.clone()),
+        Discovery::Dns { host, port } => Arc::new(named(&config.name, host, *port)),
         Discovery::OriginalDestination => Arc::new(model::Endpoints { name: config.name.clone(), localities: vec![] }),
         Discovery::Eds(name) => resources
             .endpoints
@@ -309,7 +313,30 @@ fn dialer(parts: &Parts, config: &model::Cluster, limits: &Arc<ClusterLimits>) -
             .map(|tls| TlsTarget { sni: tls.sni.clone(), identities: tls.identities.clone().into() }),
         limits: limits.clone(),
         client: parts.client.clone(),
+        host: match &config.discovery {
+            Discovery::Dns { host, .. } => Some((host.clone(), parts.resolver.clone())),
+            _ => None,
+        },
     }
+}
+
+/// The one endpoint of a host that is known by its name; where it is turns out when it is called.
+fn named(cluster: &ResourceName, host: &Arc<str>, port: u16) -> model::Endpoints {
+    let endpoint = model::Endpoint {
+        address: SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), port),
+        weight: 1,
+        health: model::Health::Healthy,
+        workload: host.clone(),
+        mesh: false,
+    };
+    let locality = model::Locality {
+        region: String::new(),
+        zone: String::new(),
+        priority: 0,
+        weight: 1,
+        endpoints: vec![endpoint],
+    };
+    model::Endpoints { name: cluster.clone(), localities: vec![locality] }
 }
 
 fn endpoints(

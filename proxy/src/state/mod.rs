@@ -15,7 +15,7 @@ pub use inbound::{Chains, Inbound, InboundChain, InboundService};
 pub use names::{NameEntry, Named};
 pub use routes::{Forward, Route, RouteAction, RouteTable, Target};
 
-use crate::{telemetry::Metrics, tls};
+use crate::{resolve::Resolver, telemetry::Metrics, tls};
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -42,6 +42,8 @@ pub struct Parts {
     pub workers: usize,
     /// Makes TLS connections with this process's identity.
     pub client: Arc<tls::Client>,
+    /// Finds hosts outside the mesh.
+    pub resolver: Arc<Resolver>,
     /// Where metric handles come from.
     pub metrics: Arc<Metrics>,
     /// What this sidecar's workload is called in metrics.
@@ -85,6 +87,8 @@ pub struct Host {
     pub http: HttpOptions,
     /// What is spoken to it.
     pub speech: Speech,
+    /// It is an address: first bytes that name a host lead there.
+    pub by_name: bool,
     /// Whether its clients were the first to speak so far, with HTTP: where that is detected.
     pub clients_speak_http: Arc<AtomicBool>,
     used: Arc<AtomicU64>,

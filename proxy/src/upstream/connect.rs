@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Kind, Result},
     io::Ahead,
     logic::{ClusterLimits, Permit},
+    resolve::Resolver,
     tls,
 };
 use std::{
@@ -38,6 +39,8 @@ pub struct Dialer {
     pub limits: Arc<ClusterLimits>,
     /// Makes TLS connections with this process's identity.
     pub client: Arc<tls::Client>,
+    /// The host that is called, where only its name is known: of an endpoint's address the port alone counts.
+    pub host: Option<(Arc<str>, Arc<Resolver>)>,
 }
 
 /// Whom a TLS connection is for.
@@ -110,9 +113,12 @@ impl Dialer {
     }
 
     async fn open(&self, address: SocketAddr, mesh: bool, alpn: &[Alpn]) -> Result<Io> {
-        let tcp = TcpStream::connect(address)
-            .await
-            .map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?;
+        let tcp = match &self.host {
+            Some((host, resolver)) => self.host(host, resolver, address.port()).await?,
+            None => TcpStream::connect(address)
+                .await
+                .map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?,
+        };
         tcp.set_nodelay(true).ok();
         match self.tls.as_ref().filter(|_| mesh) {
             None => Ok(Io::plain(tcp)),
@@ -125,6 +131,26 @@ impl Dialer {
                 Ok(Io::client(stream))
             }
         }
+    }
+
+    /// Connects to the first address of a host that takes it, from any of them on; each has its share of the time.
+    async fn host(&self, host: &str, resolver: &Resolver, port: u16) -> Result<TcpStream> {
+        let found = resolver.addresses(host).await;
+        let found = found.map_err(|e| Kind::NameUnresolved.detail(host.to_owned()).because(e))?;
+        let first = rand::random_range(0..found.len().max(1));
+        let share = self.connect_timeout / (found.len().clamp(1, 4) as u32 + 1);
+        let mut last = Error::new(Kind::ConnectFailed);
+        for n in 0..found.len() {
+            let Some(ip) = found.get((first + n) % found.len()) else { break };
+            let address = SocketAddr::new(*ip, port);
+            let error = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => return Ok(tcp),
+                Ok(Err(error)) => error,
+                Err(_) => std::io::ErrorKind::TimedOut.into(),
+            };
+            last = Kind::ConnectFailed.detail(format!("{host} at {address}")).because(error);
+        }
+        Err(last)
     }
 
     async fn in_time<T>(&self, making: impl Future<Output = Result<T>>) -> Result<T> {

@@ -16,6 +16,7 @@ pub(crate) fn listener(authority: &str, route: &str) -> Item {
         name: authority.into(),
         routes: RouteSource::Rds(route.into()),
         http: HttpOptions::default(),
+        by_name: false,
     })))
 }
 

@@ -1,5 +1,6 @@
 //! The mesh from outside, one room a promise: traffic, failures, changes, identity, life and death, upgrades, peers, sizes.
 
+mod age;
 mod changes;
 mod failures;
 mod identity;

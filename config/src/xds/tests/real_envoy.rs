@@ -122,7 +122,12 @@ fn real_envoy_takes_listeners_and_routes() {
     }
     for r in some(values::routes()) {
         let config = pb::route::RouteConfiguration::decode(&*encode_route(&r, Class::Envoy)).unwrap();
-        let api = ApiListener { name: "l".into(), routes: RouteSource::Rds("r".into()), http: HttpOptions::default() };
+        let api = ApiListener {
+            name: "l".into(),
+            routes: RouteSource::Rds("r".into()),
+            http: HttpOptions::default(),
+            by_name: false,
+        };
         let api = encode_listener(&Listener::Api(api), Class::Envoy);
         let mut pb = pb::listener::Listener::decode(&*api).unwrap();
         let any = pb.api_listener.take().and_then(|a| a.api_listener).unwrap();

@@ -224,9 +224,13 @@ pub(super) fn routes() -> impl Strategy<Value = RouteConfig> {
 }
 
 fn http_options() -> impl Strategy<Value = HttpOptions> {
-    (option::of(duration()), option::of(duration())).prop_map(|(stream_idle_timeout, request_headers_timeout)| {
-        HttpOptions { stream_idle_timeout, request_headers_timeout }
-    })
+    (option::of(duration()), option::of(duration()), option::of(duration())).prop_map(
+        |(stream_idle_timeout, request_headers_timeout, max_connection_age)| HttpOptions {
+            stream_idle_timeout,
+            request_headers_timeout,
+            max_connection_age,
+        },
+    )
 }
 
 fn policies() -> impl Strategy<Value = Vec<AuthzPolicy>> {
@@ -279,7 +283,12 @@ fn chain() -> impl Strategy<Value = InboundChain> {
 pub(super) fn listener() -> impl Strategy<Value = Listener> {
     let source =
         prop_oneof![name().prop_map(RouteSource::Rds), routes().prop_map(|r| RouteSource::Inline(Arc::new(r)))];
-    let api = (name(), source, http_options()).prop_map(|(name, routes, http)| ApiListener { name, routes, http });
+    let api = (name(), source, http_options(), any::<bool>()).prop_map(|(name, routes, http, by_name)| ApiListener {
+        name,
+        routes,
+        http,
+        by_name,
+    });
     let inbound = ("inbound/[a-z]{1,4}/[a-z]{1,4}", vec(chain(), 0..3)).prop_map(|(name, mut chains)| {
         // No two chains may take the same connections.
         for (i, chain) in chains.iter_mut().enumerate() {
@@ -346,6 +355,7 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
     let discovery = prop_oneof![
         name().prop_map(Discovery::Eds),
         endpoints().prop_map(Discovery::Static),
+        ("[a-z]{1,5}\\.example", 1u16..).prop_map(|(host, port)| Discovery::Dns { host: host.into(), port }),
         Just(Discovery::OriginalDestination),
     ];
     let protocol = select(vec![Protocol::Http1, Protocol::Http2, Protocol::UseDownstream, Protocol::Tcp]);

@@ -3,6 +3,7 @@
 mod answers;
 mod captured;
 mod clusters;
+mod external;
 mod inbound;
 mod names;
 mod property;

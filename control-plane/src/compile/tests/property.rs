@@ -20,7 +20,7 @@ fn document() -> impl Strategy<Value = String> {
     let protocol = prop::sample::select(vec!["http", "grpc", "tcp", "kubernetes.io/h2c"]);
     let path = prop::sample::select(vec!["/", "/a", "/a/b", "/é"]);
     let mode = prop::sample::select(vec!["Strict", "Permissive", "Disabled"]);
-    (name.clone(), name, namespace, port, protocol, path, mode, 0u8..10, any::<bool>()).prop_map(
+    (name.clone(), name, namespace, port, protocol, path, mode, 0u8..11, any::<bool>()).prop_map(
         |(name, other, namespace, port, protocol, path, mode, kind, flag)| {
             let meta = format!("metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {other}}}}}");
             let address = format!("10.0.{}.{}", namespace.len() + usize::from(namespace == "prod"), name.as_bytes()[0]);
@@ -53,6 +53,10 @@ fn document() -> impl Strategy<Value = String> {
                     "{{apiVersion: weir.dev/v1alpha1, kind: AuthorizationPolicy, {meta}, spec: {{action: Allow, \
                      rules: [{{from: [{{namespaces: [{namespace}]}}]}}]}}}}"
                 ),
+                9 => format!(
+                    "{{apiVersion: weir.dev/v1alpha1, kind: ExternalService, {meta}, spec: {{hosts: [{name}.example, \
+                     {other}.ext.example], ports: [{{port: {port}, protocol: TCP}}]}}}}"
+                ),
                 _ => format!("{{apiVersion: weir.dev/v1alpha1, kind: Mesh, metadata: {{name: mesh}}, spec: {{mtls: {{mode: {mode}}}}}}}"),
             }
         },
@@ -75,6 +79,9 @@ fn asked() -> impl Strategy<Value = String> {
         "[abc]?(\\.(demo|prod))?(\\.svc)?(\\.cluster\\.local)?(:[0-9]{0,5})?",
         "[abc]\\.(demo|prod)\\.svc\\.cluster\\.local:(80|81|8080|65535)",
         "inbound[:/](80|8080|demo/a|prod/b)",
+        "dns/[abc](\\.(demo|prod|example|ext\\.example))?(\\.svc)?",
+        "[abc]\\.(ext\\.)?example:(80|81|8080)",
+        "(10\\.0\\.4\\.9[789]|240\\.240\\.0\\.1)_(80|81)",
         "\\PC{0,40}",
     ]
 }

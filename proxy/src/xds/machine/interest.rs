@@ -130,6 +130,6 @@ pub(super) fn of_route(routes: &RouteConfig, found: &mut dyn FnMut(Kind, &Resour
 pub(super) fn of_cluster(cluster: &Cluster, found: &mut dyn FnMut(Kind, &ResourceName)) {
     match &cluster.discovery {
         Discovery::Eds(name) => found(Kind::Endpoints, name),
-        Discovery::Static(_) | Discovery::OriginalDestination => {}
+        Discovery::Static(_) | Discovery::Dns { .. } | Discovery::OriginalDestination => {}
     }
 }
