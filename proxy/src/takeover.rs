@@ -26,7 +26,7 @@ impl Takeover {
     pub fn of(request: &mut http::Request<Incoming>) -> Self {
         match request.body() {
             Incoming::Http1(body) => Self::Http1(body.takeover()),
-            Incoming::Hyper(_) | Incoming::Http2(_) => Self::Hyper(hyper::upgrade::on(request)),
+            Incoming::Hyper(_) | Incoming::Http2(_) | Incoming::Patient(_) => Self::Hyper(hyper::upgrade::on(request)),
         }
     }
 

@@ -7,6 +7,9 @@ use std::{sync::Arc, time::Duration};
 /// The name of the routes and of the cluster for connections that are carried to where they were meant to go. (Istio's.)
 pub const PASSTHROUGH: &str = "PassthroughCluster";
 
+/// The name of the cluster for connections to ports of the application that no service leads to. (Istio's.)
+pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+
 /// The name of the routes for connections that are carried nowhere. (Istio's.)
 pub const BLACK_HOLE: &str = "BlackHoleCluster";
 

@@ -16,8 +16,8 @@ mod set;
 
 pub use authz::{Authz, AuthzPolicy, AuthzRule, PrincipalMatch};
 pub use cluster::{
-    BLACK_HOLE, Cluster, ConnectionLimits, Discovery, FailurePercentage, LoadBalancing, OutlierDetection, PASSTHROUGH,
-    Protocol, RetryBudget, UpstreamTls,
+    BLACK_HOLE, Cluster, ConnectionLimits, Discovery, FailurePercentage, INBOUND_PASSTHROUGH, LoadBalancing,
+    OutlierDetection, PASSTHROUGH, Protocol, RetryBudget, UpstreamTls,
 };
 pub use endpoint::{Endpoint, Endpoints, Health, Locality, NAME};
 pub use fault::{Abort, Delay, Fault, Fraction};

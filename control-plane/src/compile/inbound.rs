@@ -14,8 +14,9 @@ use std::{
 use weir_config::{
     model::{
         Action, Authz, ChainMatch, Cluster, ConnectionLimits, Discovery, Domain, DownstreamTls, Endpoint, Endpoints,
-        Forward, HeaderMutations, Health, HttpOptions, InboundChain, InboundListener, InboundTarget, LoadBalancing,
-        Locality, Protocol, ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+        Forward, HeaderMutations, Health, HttpOptions, INBOUND_PASSTHROUGH, InboundChain, InboundListener,
+        InboundTarget, LoadBalancing, Locality, Protocol, ResourceName, Route, RouteConfig, RouteMatch, VirtualHost,
+        WeightedCluster,
     },
     resources::{AppProtocol, MtlsMode, Service, ServicePort, Settings, Switch},
 };
@@ -37,7 +38,22 @@ pub(super) fn listener(world: &World, node: &Node, resource: &str) -> Option<Inb
             chains.extend(own.spoken().map(|spoken| own.plain_text(spoken)));
         }
     }
+    if mtls != MtlsMode::Strict {
+        chains.push(elsewhere(world, workload));
+    }
     Some(InboundListener { name, chains: joined(chains) })
+}
+
+/// What is done with connections in plain text to ports that no service leads to: the application is their own affair, as
+/// without a sidecar, save for whom the policies of its namespace and of itself keep out.
+fn elsewhere(world: &World, workload: &WorkloadEntry) -> InboundChain {
+    InboundChain {
+        name: "passthrough".into(),
+        matches: ChainMatch::default(),
+        tls: None,
+        authz: for_bytes(authz(world, workload, None)),
+        target: InboundTarget::Tcp { cluster: INBOUND_PASSTHROUGH.into(), idle_timeout: Some(settings::ABANDONED) },
+    }
 }
 
 /// The name of a node's inbound listener, if the node has an inbound side.
@@ -48,7 +64,9 @@ pub(super) fn listener_name(world: &World, node: &Node) -> Option<ResourceName> 
 
 /// The names of a node's inbound clusters.
 pub(super) fn cluster_names(world: &World, node: &Node) -> BTreeSet<ResourceName> {
-    own(world, node).into_iter().flat_map(|w| app_ports(w).into_keys()).map(name::inbound_cluster).collect()
+    let Some(workload) = own(world, node) else { return BTreeSet::new() };
+    let elsewhere = (world.mesh().mtls != MtlsMode::Strict).then(|| INBOUND_PASSTHROUGH.into());
+    app_ports(workload).into_keys().map(name::inbound_cluster).chain(elsewhere).collect()
 }
 
 /// The application beside the sidecar. No policy of an operator limits what a sidecar does to its own application.
@@ -193,7 +211,7 @@ impl Chain<'_> {
     }
 
     fn authz(&self, spoken: Spoken) -> Authz {
-        let authz = authz(self.world, self.workload, self.service);
+        let authz = authz(self.world, self.workload, Some(&self.service.key));
         if spoken == Spoken::Bytes { for_bytes(authz) } else { authz }
     }
 

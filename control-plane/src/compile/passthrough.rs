@@ -5,8 +5,8 @@ use super::settings;
 use crate::index::World;
 use weir_config::{
     model::{
-        Action, BLACK_HOLE, Cluster, Discovery, Domain, Forward, HeaderMutations, LoadBalancing, PASSTHROUGH, Protocol,
-        ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
+        Action, BLACK_HOLE, Cluster, Discovery, Domain, Forward, HeaderMutations, INBOUND_PASSTHROUGH, LoadBalancing,
+        PASSTHROUGH, Protocol, ResourceName, Route, RouteConfig, RouteMatch, VirtualHost, WeightedCluster,
     },
     resources::OutboundMode,
 };
@@ -22,8 +22,9 @@ pub(super) fn name(world: &World) -> Option<ResourceName> {
 /// Its cluster, if that is what is asked for.
 pub(super) fn cluster(resource: &str) -> Option<Cluster> {
     let policy = settings::built_in();
-    (resource == NAME).then(|| Cluster {
-        name: NAME.into(),
+    let name = [NAME, INBOUND_PASSTHROUGH].into_iter().find(|name| *name == resource)?;
+    Some(Cluster {
+        name: name.into(),
         discovery: Discovery::OriginalDestination,
         connect_timeout: settings::LONG_CONNECT,
         load_balancing: LoadBalancing::RoundRobin,

@@ -1,7 +1,7 @@
 //! A body as it comes over a connection, whoever speaks the protocol of that connection, and the connection itself where
 //! its protocol is about to change.
 
-use super::{BoxError, Http2};
+use super::{BoxError, Http2, patient::Patient};
 use crate::http1::{self, Interim};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -18,6 +18,8 @@ pub enum Incoming {
     Http1(http1::Incoming),
     /// Over a stream of an HTTP/2 connection of our own.
     Http2(Http2),
+    /// Any of them, given up when it stands still.
+    Patient(Box<Patient>),
 }
 
 impl From<hyper::body::Incoming> for Incoming {
@@ -37,6 +39,7 @@ impl Incoming {
     pub fn interim(&self) -> Option<Interim> {
         match self {
             Self::Http1(b) => Some(b.interim()),
+            Self::Patient(b) => b.body().interim(),
             Self::Hyper(_) | Self::Http2(_) => None,
         }
     }
@@ -51,6 +54,7 @@ impl HttpBody for Incoming {
             Self::Hyper(b) => Pin::new(b).poll_frame(cx).map_err(Into::into),
             Self::Http1(b) => b.poll_frame(cx).map_err(Into::into),
             Self::Http2(b) => b.poll_frame(cx).map_err(Into::into),
+            Self::Patient(b) => b.poll_frame(cx),
         }
     }
 
@@ -59,6 +63,7 @@ impl HttpBody for Incoming {
             Self::Hyper(b) => b.is_end_stream(),
             Self::Http1(b) => b.is_end_stream(),
             Self::Http2(b) => b.is_end_stream(),
+            Self::Patient(b) => b.is_end_stream(),
         }
     }
 
@@ -67,6 +72,7 @@ impl HttpBody for Incoming {
             Self::Hyper(b) => b.size_hint(),
             Self::Http1(b) => b.size_hint(),
             Self::Http2(b) => b.size_hint(),
+            Self::Patient(b) => b.size_hint(),
         }
     }
 }

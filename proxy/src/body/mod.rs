@@ -3,19 +3,23 @@
 
 mod http2;
 mod incoming;
+mod patient;
 mod replay;
 mod response;
 
 pub use http2::Http2;
 pub use incoming::Incoming;
+pub use patient::Answered;
 pub use replay::{Replay, ReplayMemory};
 pub use response::{End, Finish, Held, ResponseBody};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use patient::Patient;
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// Any failure while a body is read.
@@ -36,6 +40,22 @@ impl Body {
     pub fn incoming(body: impl Into<Incoming>) -> Self {
         let body = body.into();
         if body.is_end_stream() { Self::Empty } else { Self::Incoming(body) }
+    }
+
+    /// Gives it up when it stands still for so long, until it is said that the request has been answered. `None`: there is
+    /// nothing to wait for.
+    pub fn idle_timeout(&mut self, timeout: Duration) -> Option<Answered> {
+        match std::mem::replace(self, Self::Empty) {
+            Self::Incoming(body) => {
+                let (patient, answered) = Patient::new(body, timeout);
+                *self = Self::Incoming(Incoming::Patient(Box::new(patient)));
+                Some(answered)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
 use http::HeaderValue;
 use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
+use weir_config::model::Discovery;
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -241,6 +242,10 @@ impl Inbound {
         let asked = Asked { identity: connection.identity.as_ref(), http: None };
         enforce(&chain.authz, &asked, connection, &self.inner.metrics)?;
         let cluster = cluster.as_ref().ok_or(Kind::ClusterNotFound)?;
+        if cluster.config.discovery == Discovery::OriginalDestination {
+            let captured = connection.captured.as_ref().ok_or(Kind::RouteNotFound)?;
+            return tcp::there(cluster, captured.address, *idle_timeout).await;
+        }
         tcp::to(cluster, *idle_timeout, &self.inner.recorder.bytes(connection)).await
     }
 

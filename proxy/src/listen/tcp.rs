@@ -102,6 +102,12 @@ fn drawn(host: &Host, record: &Record) -> Result<(Arc<Cluster>, Duration)> {
     Ok((cluster, forward.idle_timeout.unwrap_or(IDLE)))
 }
 
+/// Connects to where a captured connection in was meant to go, on this very machine; it may be silent for so long.
+pub async fn there(cluster: &Arc<Cluster>, address: SocketAddr, idle: Option<Duration>) -> Result<Opened> {
+    let io = cluster.dialer.bytes(address, false).await?;
+    Ok(Opened { io: Some(io), idle: idle.unwrap_or(IDLE), cluster: cluster.clone(), _call: None })
+}
+
 /// Connects to an endpoint of a cluster; it may be silent for so long.
 pub async fn to(cluster: &Arc<Cluster>, idle: Option<Duration>, record: &Record) -> Result<Opened> {
     let (io, call) = dialled(cluster, record).await?;

@@ -36,8 +36,14 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Timeout<N> {
             return Err(kind.detail("the deadline had passed before the request was sent"));
         }
         let end = deadline.map(|d| d.at);
+        // A request that changes its protocol has no body, and what follows is not one.
+        let answered =
+            idle.filter(|_| !routed.request.upgrading).and_then(|idle| routed.request.body.idle_timeout(idle));
         let Some(response) = until(end, self.0.call(routed)).await else { return Err(Error::new(kind)) };
         let mut response = response?;
+        if let Some(answered) = answered {
+            answered.now();
+        }
         if http_body::Body::is_end_stream(response.body()) {
             return Ok(response);
         }

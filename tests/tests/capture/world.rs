@@ -71,6 +71,12 @@ async fn a_caller_without_a_sidecar_is_let_in_as_the_mesh_says() {
     let folder = pods.mesh.folder.path().to_owned();
     let stranger = pods.network.pod("stranger", &folder);
     pods.listening(&[HTTP, SMTP]).await;
+    let own = pods.server.v4.to_string();
+    let script = peer("captured_peer.py");
+    // A port of which no service knows.
+    pods.applications.push(pods.server.start("own", &folder, &python, &[&script, "serve-on", &own, "9099"]));
+    let (content, said) = stranger.run(&python, &[&script, "half", &own, "9099"]).await;
+    assert!(!content, "strict, and let in: {said}");
     let uri = format!("http://{}:{HTTP}/x", pods.server.v4);
     let (content, said) = stranger.run(&curl, &["-sS", "-m", "10", &uri]).await;
     assert!(!content, "strict, and let in: {said}");
@@ -87,8 +93,13 @@ async fn a_caller_without_a_sidecar_is_let_in_as_the_mesh_says() {
         .await;
         assert_eq!(said, "GET /x scratchless\n");
     }
+    eventually("a port of no service is the application's own affair", 20, || async {
+        let (content, said) = stranger.run(&python, &[&script, "half", &own, "9099"]).await;
+        (content && said.contains("all came back")).then_some(())
+    })
+    .await;
     // Who waits to be greeted is.
-    let arguments = [&peer("captured_peer.py"), "greeted", &pods.server.v4.to_string(), &SMTP.to_string(), "3"];
+    let arguments = [&script, "greeted", &pods.server.v4.to_string(), &SMTP.to_string(), "3"];
     let said = stranger.must(&python, &arguments).await;
     assert_eq!(said.lines().count(), 3, "{said}");
     let metrics = pods.metrics(&pods.server).await;
@@ -97,6 +108,14 @@ async fn a_caller_without_a_sidecar_is_let_in_as_the_mesh_says() {
             format!("weir_protocol_detect_total{{direction=\"inbound\",result=\"{result}\",method=\"{method}\"}}");
         assert!(metrics.contains(&line), "no {line} in\n{metrics}");
     }
+    let deny = "apiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: own}\n\
+                spec: {targetRefs: [{kind: Workload, name: server-1}], action: Allow, \
+                rules: [{from: [{namespaces: [default]}]}]}\n";
+    pods.mesh.apply(deny).await;
+    eventually("nobody who has no identity gets there", 20, || async {
+        (!stranger.run(&python, &[&script, "half", &own, "9099"]).await.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

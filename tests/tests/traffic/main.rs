@@ -15,6 +15,7 @@ mod messages;
 mod page;
 mod random;
 mod refusals;
+mod stalled;
 mod star;
 mod targets;
 mod upgrades;

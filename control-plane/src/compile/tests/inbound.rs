@@ -4,8 +4,8 @@ use super::{node, web, world};
 use crate::compile;
 use std::time::Duration;
 use weir_config::model::{
-    Action, AuthzPolicy, Discovery, InboundChain, InboundListener, InboundTarget, Listener, PrincipalMatch, Protocol,
-    StringMatch,
+    Action, AuthzPolicy, ChainMatch, Discovery, InboundChain, InboundListener, InboundTarget, Listener, PrincipalMatch,
+    Protocol, StringMatch,
 };
 
 fn listener(texts: &[&str]) -> InboundListener {
@@ -88,12 +88,22 @@ fn mesh(mode: &str) -> String {
 #[test]
 fn the_mesh_decides_about_plain_text() {
     let permissive = listener(&[&mesh("Permissive")]);
-    assert_eq!(permissive.chains.len(), 6);
+    assert_eq!(permissive.chains.len(), 7);
     let plain = chain(&permissive, "port:8080");
     assert_eq!((plain.tls, plain.matches.destination_port), (None, Some(8080)));
     assert!(chain(&permissive, "web.demo:80").tls.is_some());
     let off = listener(&[&mesh("Disabled")]);
-    assert!(off.chains.iter().all(|c| c.tls.is_none()) && off.chains.len() == 3);
+    assert!(off.chains.iter().all(|c| c.tls.is_none()) && off.chains.len() == 4);
+    // What no service leads to is the application's own affair, unless only members of the mesh are let in.
+    let strict = listener(&[&mesh("Strict")]);
+    assert!(strict.chains.iter().all(|c| &*c.name != "passthrough"));
+    for open in [&permissive, &off] {
+        let rest = chain(open, "passthrough");
+        assert_eq!((&rest.matches, rest.tls), (&ChainMatch::default(), None));
+        let InboundTarget::Tcp { cluster, .. } = &rest.target else { panic!("not as bytes") };
+        let cluster = compile::cluster(&world(&[&mesh("Permissive")]), &web(), cluster).unwrap();
+        assert_eq!(cluster.discovery, Discovery::OriginalDestination);
+    }
     let endpoints = compile::endpoints(&world(&[&mesh("Disabled")]), &web(), super::WEB).unwrap();
     assert!(endpoints.localities.iter().flat_map(|l| &l.endpoints).all(|e| !e.mesh && e.address.port() == 8080));
 }
