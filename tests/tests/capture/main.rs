@@ -38,6 +38,7 @@ const WEBSOCKET: u16 = 8081;
 const TLS: u16 = 8443;
 const POSTGRES: u16 = 5432;
 const REDIS: u16 = 6379;
+const SSH: u16 = 2222;
 
 /// The service's addresses.
 const V4: &str = "10.96.0.7";
@@ -48,7 +49,7 @@ const RESOLVER: &str = "10.9.0.4";
 
 /// One service with all ports, of which nobody says what they speak.
 fn documents(server: IpAddr) -> String {
-    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, REDIS]
+    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, REDIS, SSH]
         .iter()
         .map(|port| format!("{{name: p{port}, port: {port}}}"))
         .collect();

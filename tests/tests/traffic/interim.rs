@@ -1,6 +1,7 @@
 //! `Expect: 100-continue` from end to end, and the other 1xx: relayed when they come, never invented.
 
 use crate::{Path, SILENCE, path, request};
+use tokio::net::TcpStream;
 use weir_tests::upstream::{OK, Step, Upstream};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -88,4 +89,18 @@ async fn a_client_of_http_1_0_gets_none_of_them() {
     let path = path_with(move || vec![Step::ReadBody, Step::Send(all.clone())]).await;
     let answer = path.connect().await.ask("GET", "GET / HTTP/1.0\r\nHost: server:8080\r\n\r\n").await;
     assert_eq!((answer.status(), answer.interim.len()), (200, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_2_gets_the_answer_alone() {
+    let all = [&b"HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n"[..], OK].concat();
+    let path = path_with(move || vec![Step::ReadBody, Step::Send(all.clone())]).await;
+    let tcp = TcpStream::connect(path.client.outbound).await.unwrap();
+    let (mut h2, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let ask = http::Request::get("http://server:8080/").body(()).unwrap();
+    let (mut answer, _) = h2.send_request(ask, true).unwrap();
+    let early = std::future::poll_fn(|cx| answer.poll_informational(cx)).await;
+    assert!(early.is_none(), "then docs/traffic.md may say so: {early:?}");
+    assert_eq!(answer.await.unwrap().status(), 200);
 }
