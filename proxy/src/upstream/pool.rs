@@ -76,7 +76,7 @@ impl Pool {
             return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), outgoing.message));
         };
         if outgoing.message.version() == Version::HTTP_2 {
-            worker.http2.send(dialer, self.place(), outgoing.message).await
+            worker.http2.send(dialer, self.place(), outgoing.message, outgoing.interim.as_ref()).await
         } else {
             self.send_http1(worker, dialer, outgoing, now).await
         }

@@ -1,7 +1,10 @@
 //! `Expect: 100-continue` from end to end, and the other 1xx: relayed when they come, never invented.
 
 use crate::{Path, SILENCE, path, request};
-use weir_tests::upstream::{OK, Step, Upstream};
+use weir_tests::{
+    frames::{END_HEADERS, END_STREAM, Frames, block, frame, kind, pseudo, status},
+    upstream::{OK, Step, Upstream},
+};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -88,4 +91,18 @@ async fn a_client_of_http_1_0_gets_none_of_them() {
     let path = path_with(move || vec![Step::ReadBody, Step::Send(all.clone())]).await;
     let answer = path.connect().await.ask("GET", "GET / HTTP/1.0\r\nHost: server:8080\r\n\r\n").await;
     assert_eq!((answer.status(), answer.interim.len()), (200, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_2_gets_them_too() {
+    let all = [&b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"[..], OK].concat();
+    let path = path_with(move || vec![Step::ReadBody, Step::Send(all.clone())]).await;
+    let mut client = Frames::connect(path.client.outbound, &[]).await;
+    let head = block(&pseudo("GET", "/"));
+    client.send(&frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &head)).await.unwrap();
+    let frames = client.stream(1).await;
+    let heads: Vec<_> = frames.iter().filter(|f| f.kind == kind::HEADERS).map(|f| &f.payload).collect();
+    // `:status` of the static table, and 103 in Huffman's code: five bits, five bits, six bits.
+    assert!(heads[0].starts_with(&[0x48, 0x82, 0b0000_1000, 0b0001_1001]), "{frames:?}");
+    assert_eq!((heads.len(), status(heads[1])), (2, Some(200)), "{frames:?}");
 }
