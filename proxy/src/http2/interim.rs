@@ -1,32 +1,32 @@
-//! Interim responses (RFC 9110 §15.2) to one request over HTTP/2.
+//! The way back to a client of HTTP/2, and interim responses (RFC 9110 §15.2) on it.
 
 use super::remove_forbidden;
 use bytes::Bytes;
-use h2::server::SendResponse;
+use h2::{SendStream, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode};
 use parking_lot::Mutex;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
 };
 
-/// The way back to a client: it takes interim responses until the final one has been sent.
-pub type Responder = Arc<Mutex<SendResponse<Bytes>>>;
-
-/// Passes interim responses on.
+/// The way back to whoever asked.
 #[derive(Clone)]
-pub struct Interim(Arc<Inner>);
+pub struct Interim(Arc<Way>);
 
-struct Inner {
-    respond: Responder,
+struct Way {
+    respond: Mutex<SendResponse<Bytes>>,
     /// The client still waits for `100 Continue`.
     continues: AtomicBool,
 }
 
 impl Interim {
     /// To whoever asked; `continues`: the request says that it waits for `100 Continue`.
-    pub fn new(respond: Responder, continues: bool) -> Self {
-        Self(Arc::new(Inner { respond, continues: AtomicBool::new(continues) }))
+    pub fn new(respond: SendResponse<Bytes>, continues: bool) -> Self {
+        Self(Arc::new(Way { respond: Mutex::new(respond), continues: AtomicBool::new(continues) }))
     }
 
     /// Passes one on, if the client may still get it.
@@ -41,5 +41,18 @@ impl Interim {
         remove_forbidden(response.headers_mut());
         // Refused where the final response has been sent, or the stream is over: then nobody waits for it.
         let _ = self.0.respond.lock().send_informational(response);
+    }
+
+    /// Ready when the client has taken its request back, or is gone.
+    pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.respond.lock().poll_reset(cx).map(drop)
+    }
+
+    /// Sends the final response's head; `ends`: there is nothing behind it.
+    ///
+    /// # Errors
+    /// The stream is over.
+    pub fn respond(&self, head: Response<()>, ends: bool) -> Result<SendStream<Bytes>, h2::Error> {
+        self.0.respond.lock().send_response(head, ends)
     }
 }

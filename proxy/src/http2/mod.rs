@@ -9,7 +9,7 @@ mod silence;
 mod takeover;
 
 pub use incoming::Incoming;
-pub use interim::{Interim, Responder};
+pub use interim::Interim;
 pub use sending::{Broken, Sending};
 pub use silence::{Heard, Limits, Silence};
 pub use takeover::{Taken, Takeover};

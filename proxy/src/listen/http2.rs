@@ -16,7 +16,7 @@ use crate::{
     body::Incoming,
     drain,
     http1::{MAX_HEAD_BYTES, Taken},
-    http2::{self, Heard, Interim, Limits, Responder, Sending, Silence, Takeover},
+    http2::{self, Heard, Interim, Limits, Sending, Silence, Takeover},
     io::Io,
     stage::Response,
 };
@@ -24,7 +24,6 @@ use bytes::Bytes;
 use h2::{PingPong, Reason, RecvStream, SendStream, server};
 use http::{Method, Request, header::EXPECT};
 use http_body::Body as _;
-use parking_lot::Mutex;
 use std::{
     future::poll_fn,
     pin::pin,
@@ -120,13 +119,12 @@ async fn exchange<A: Answer>(
     respond: server::SendResponse<Bytes>,
     counted: resets::Stream,
 ) {
-    let respond = Arc::new(Mutex::new(respond));
-    let (mut request, connect) = admit(request, &respond);
+    let (mut request, client, connect) = admit(request, respond);
     let extended = extended::translate(&mut request);
     let response = {
         let (mut request, mut answering) = (Some(request), None);
         let response = poll_fn(|cx| {
-            if respond.lock().poll_reset(cx).is_ready() {
+            if client.poll_cancelled(cx).is_ready() {
                 return Poll::Ready(None);
             }
             if let Some(request) = request.take() {
@@ -142,28 +140,28 @@ async fn exchange<A: Answer>(
             None => response,
         }
     };
-    reply(response, respond, connect).await;
+    reply(response, client, connect).await;
 }
 
 /// A request as the stages know it; of `CONNECT` besides who waits for the stream.
 fn admit(
     request: Request<RecvStream>,
-    respond: &Responder,
-) -> (Request<Incoming>, Option<oneshot::Sender<SendStream<Bytes>>>) {
+    respond: server::SendResponse<Bytes>,
+) -> (Request<Incoming>, Interim, Option<oneshot::Sender<SendStream<Bytes>>>) {
     let (parts, stream) = request.into_parts();
+    let continues = parts.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let client = Interim::new(respond, continues);
     if parts.method == Method::CONNECT {
         let (sender, takeover) = Takeover::new(stream);
         let body = Incoming::Connect(Some(Box::new(takeover)));
-        return (Request::from_parts(parts, body), Some(sender));
+        return (Request::from_parts(parts, body), client, Some(sender));
     }
-    let continues = parts.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let body = http2::Incoming::new(stream, http2::length(&parts.headers));
-    let body = body.with_interim(Interim::new(respond.clone(), continues));
-    (Request::from_parts(parts, body.into()), None)
+    let body = http2::Incoming::new(stream, http2::length(&parts.headers)).with_interim(client.clone());
+    (Request::from_parts(parts, body.into()), client, None)
 }
 
 /// Sends a response to its end, or until its client wants no more of it.
-async fn reply(response: Response, respond: Responder, connect: Option<oneshot::Sender<SendStream<Bytes>>>) {
+async fn reply(response: Response, client: Interim, connect: Option<oneshot::Sender<SendStream<Bytes>>>) {
     let (parts, body) = response.into_parts();
     let mut head = http::Response::from_parts(parts, ());
     http2::remove_forbidden(head.headers_mut());
@@ -173,8 +171,8 @@ async fn reply(response: Response, respond: Responder, connect: Option<oneshot::
     if connect.is_none() && !ends {
         http2::say_length(head.headers_mut(), body.size_hint().exact());
     }
-    let sent = respond.lock().send_response(head, ends);
-    drop(respond);
+    let sent = client.respond(head, ends);
+    drop(client);
     let stream = match sent {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "a response was not sent"),

@@ -42,6 +42,8 @@ impl Stage<Placed> for Forward {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             message.headers_mut().insert(GRPC_TIMEOUT.clone(), grpc_timeout::format(left));
         }
+        // gRPC has no interim responses: nobody need look for them.
+        let interim = interim.filter(|_| !grpc);
         let outgoing = Outgoing { message, spelling, interim, fresh };
         match endpoint.pool.send(worker, &cluster.dialer, outgoing, begun).await {
             Ok(exchange) => {

@@ -76,7 +76,7 @@ async fn waiting() -> (h2::client::ResponseFuture, Interim) {
         let mut connection = server::handshake(b).await.unwrap();
         let (_request, respond) = connection.accept().await.unwrap().unwrap();
         drive(connection);
-        Interim::Http2(http2::Interim::new(Arc::new(parking_lot::Mutex::new(respond)), true))
+        Interim::Http2(http2::Interim::new(respond, true))
     };
     tokio::join!(client, server)
 }
