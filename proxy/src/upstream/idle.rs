@@ -3,7 +3,7 @@
 //! Each is watched while it is idle. One that the peer closes leaves at once, and teaches how long the peer keeps them
 //! ([`KeepAlive`]); one that was silent for a while is looked at once more in the kernel before it is used.
 
-use super::http1::Connection;
+use super::{http1::Connection, waiting::Waiting};
 use crate::logic::KeepAlive;
 use parking_lot::Mutex;
 use std::{
@@ -31,6 +31,8 @@ pub(super) struct IdlePool {
     /// Wakes whoever watches them.
     watcher: Mutex<Option<Waker>>,
     pub(super) habits: Arc<KeepAlive>,
+    /// Who waits for one.
+    pub(super) waiting: Waiting,
 }
 
 struct Idle {
@@ -83,6 +85,20 @@ impl IdlePool {
             return;
         }
         drop(watcher);
+        if let Some(connection) = self.waiting.hand(connection, true) {
+            self.keep(connection, timeout, now);
+        }
+    }
+
+    /// One has been made.
+    pub(super) fn made(self: &Arc<Self>, connection: Connection, timeout: Duration) {
+        if let Some(connection) = self.waiting.hand(connection, false) {
+            self.keep(connection, timeout, Instant::now());
+        }
+    }
+
+    fn keep(self: &Arc<Self>, connection: Connection, timeout: Duration, now: Instant) {
+        // Whoever watches is woken by what the connection does from now on.
         let mut idle = self.idle.lock();
         if idle.len() >= MAX_IDLE {
             return;

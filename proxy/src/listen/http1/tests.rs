@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     http1::Spelling,
+    io::Io,
     listen::{detect::Speaks, http::Answering},
     reply,
 };
