@@ -56,13 +56,13 @@ impl IdlePool {
         self.idle.lock().clear();
     }
 
-    /// One that may be used at `now`, and for how long it has been idle.
-    pub(super) fn take(&self, timeout: Duration, now: Instant) -> Option<(Connection, Duration)> {
+    /// One that may be used at `now`, and for how long it has been idle; `once`: by what may not be sent twice.
+    pub(super) fn take(&self, timeout: Duration, once: bool, now: Instant) -> Option<(Connection, Duration)> {
         let mut idle = self.idle.lock();
         loop {
             let last = idle.last()?;
             let age = now.saturating_duration_since(last.since);
-            if !self.habits.allows(age) {
+            if !self.habits.allows(age) || once && !self.habits.is_safe_after(age) {
                 // Those below it have been idle for longer. They stay: one that outlives what is known shows it wrong.
                 return None;
             }
@@ -75,7 +75,7 @@ impl IdlePool {
     }
 
     /// One comes back.
-    fn give_back(self: &Arc<Self>, connection: Connection, timeout: Duration) {
+    pub(super) fn give_back(self: &Arc<Self>, connection: Connection, timeout: Duration) {
         let now = Instant::now();
         if connection.retire_at.is_some_and(|at| now >= at) {
             return;

@@ -90,8 +90,9 @@ impl Pool {
         mut outgoing: Outgoing,
         mut now: Instant,
     ) -> Result<Exchange, Unsent> {
+        let once = !outgoing.message.method().is_idempotent();
         loop {
-            let idle = (!outgoing.fresh).then(|| worker.idle.take(dialer.idle_timeout, now)).flatten();
+            let idle = (!outgoing.fresh).then(|| worker.idle.take(dialer.idle_timeout, once, now)).flatten();
             let (connection, reused, age) = match idle {
                 Some((connection, age)) => (connection, true, age),
                 // Boxed: it is large, and rare.

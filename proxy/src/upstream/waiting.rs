@@ -111,6 +111,14 @@ impl Waiting {
         }
     }
 
+    /// No connection may be made: whoever came last is refused, since what is being made is for those before.
+    fn refuse(&self, error: Error) {
+        if let Some(waiter) = self.0.lock().waiters.pop_back() {
+            // It may have gone away.
+            let _ = waiter.sender.send(Err(error));
+        }
+    }
+
     /// How the next connection is made; `None`: enough are being made for those who wait, and this one is none any more.
     fn next(&self) -> Option<(Dialer, Begun)> {
         let mut queue = self.0.lock();
@@ -138,14 +146,17 @@ struct Begun {
 /// Makes connections one after the other, as long as somebody waits for whom none is being made.
 async fn dial(pool: Arc<IdlePool>, target: Target) {
     while let Some((dialer, begun)) = pool.waiting.next() {
-        let place = Place { address: target.address, mesh: target.mesh, count: &target.count };
-        let made = match dialer.limits.connections.try_acquire() {
-            Some(permit) => Box::pin(dialer.http1(place, permit)).await,
-            None => Err(at_limit()),
+        let Some(permit) = dialer.limits.connections.try_acquire() else {
+            pool.waiting.refuse(at_limit());
+            continue;
         };
-        match made {
+        let place = Place { address: target.address, mesh: target.mesh, count: &target.count };
+        match Box::pin(dialer.http1(place, permit)).await {
             Ok(connection) => pool.made(connection, dialer.idle_timeout),
             Err(error) => pool.waiting.failed(&error, &begun),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
