@@ -4,8 +4,8 @@
 //!
 //! From the application, outbound:
 //! 1. [`listen`] `accept`: a data thread accepts the connection and keeps it; `detect` tells HTTP/1 from HTTP/2.
-//! 2. [`listen`] `http`: HTTP/1 is read by [`http1`], HTTP/2 by hyper; [`request`] checks the request once against HTTP's rules and takes away what
-//!    belongs to one hop. [`record`] begins to note what becomes of it.
+//! 2. [`listen`] `http`: HTTP/1 is read by [`http1`], HTTP/2 by h2 ([`http2`] has what both ends do with its streams); [`request`]
+//!    checks the request once against HTTP's rules and takes away what belongs to one hop. [`record`] begins to note what becomes of it.
 //! 3. [`stack`] `outbound`: the order of the stages. From here on each step is a room in [`policy`]:
 //! 4. `observe` sees everything and turns failures into responses that say why ([`reply`], [`error`]).
 //! 5. `trace` ties hops together; `route` finds the rule and draws the destination from the one snapshot ([`state`]), or
@@ -40,6 +40,7 @@ pub mod drain;
 pub mod error;
 pub mod handover;
 pub mod http1;
+pub mod http2;
 pub mod identity;
 pub mod io;
 pub mod listen;

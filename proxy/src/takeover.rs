@@ -1,11 +1,6 @@
 //! A client's connection that goes on as something else: after `101 Switching Protocols`, or an answer to `CONNECT`.
 
-use crate::{
-    body::Incoming,
-    http1::{self, Taken},
-};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use crate::{body::Incoming, http1, http2};
 use std::{
     io,
     pin::Pin,
@@ -17,16 +12,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub enum Takeover {
     /// A whole connection.
     Http1(http1::Takeover),
-    /// A stream of a connection of hyper's.
-    Hyper(OnUpgrade),
+    /// A stream of an HTTP/2 connection. `None`: the request did not ask for one.
+    Http2(Option<Box<http2::Takeover>>),
 }
 
 impl Takeover {
     /// Of the connection that a request came over.
     pub fn of(request: &mut http::Request<Incoming>) -> Self {
-        match request.body() {
+        match request.body_mut() {
             Incoming::Http1(body) => Self::Http1(body.takeover()),
-            Incoming::Hyper(_) | Incoming::Http2(_) | Incoming::Patient(_) => Self::Hyper(hyper::upgrade::on(request)),
+            Incoming::Connect(stream) => Self::Http2(stream.take()),
+            Incoming::Http2(_) | Incoming::Patient(_) => Self::Http2(None),
         }
     }
 
@@ -34,7 +30,7 @@ impl Takeover {
     pub async fn taken(self) -> Option<Bytewise> {
         match self {
             Self::Http1(waiting) => waiting.taken().await.map(Bytewise::Whole),
-            Self::Hyper(waiting) => waiting.await.ok().map(|up| Bytewise::Stream(TokioIo::new(up))),
+            Self::Http2(waiting) => waiting?.taken().await.map(Bytewise::Stream),
         }
     }
 }
@@ -42,9 +38,9 @@ impl Takeover {
 /// What is carried as bytes from now on.
 pub enum Bytewise {
     /// A whole connection.
-    Whole(Taken),
+    Whole(http1::Taken),
     /// A stream of one.
-    Stream(TokioIo<Upgraded>),
+    Stream(http2::Taken),
 }
 
 macro_rules! on_either {

@@ -1,14 +1,12 @@
 //! Message bodies on their way through: towards the destination (`Body`, which can be replayed for a further try) and
 //! back to the caller (`ResponseBody`, which holds what must be released when the last byte has gone).
 
-mod http2;
 mod incoming;
 mod patient;
 mod replay;
 mod response;
 
-pub use http2::Http2;
-pub use incoming::Incoming;
+pub use incoming::{Incoming, Interim};
 pub use patient::Answered;
 pub use replay::{Replay, ReplayMemory};
 pub use response::{End, Finish, Held, ResponseBody};

@@ -97,11 +97,12 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// A connection of which `first` has been read already.
-    pub fn new(io: Io, first: &[u8]) -> Self {
+    /// Room for a connection that is to come. Made when it is accepted, it lies among what stays; made at its first
+    /// request, it would lie among what that needs for a moment, and hold on to all the memory around it.
+    pub fn vacant() -> Self {
         Self {
-            io: Some(io),
-            read: first.into(),
+            io: None,
+            read: BytesMut::new(),
             scanned: 0,
             reader: Reader::Exact(0),
             stride: READ.0,
@@ -114,6 +115,19 @@ impl Conn {
             continues: false,
             takeover: None,
         }
+    }
+
+    /// A connection of which `first` has been read already.
+    pub fn new(io: Io, first: &[u8]) -> Self {
+        let mut conn = Self::vacant();
+        conn.move_in(io, first);
+        conn
+    }
+
+    /// The connection is there; `first` has been read of it already.
+    pub fn move_in(&mut self, io: Io, first: &[u8]) {
+        self.io = Some(io);
+        self.read = first.into();
     }
 
     /// To be shared with the bodies of its messages.

@@ -96,11 +96,6 @@ impl Interim {
         }
         write::interim(conn.out.buffer(), status, headers, spelling);
     }
-
-    /// Tells a client that waits for it to send its body.
-    pub fn go_on(&self) {
-        self.send(StatusCode::CONTINUE, &HeaderMap::new(), None);
-    }
 }
 
 /// A connection that is to come.

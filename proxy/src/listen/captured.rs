@@ -3,7 +3,7 @@
 
 use super::{
     detect::{Bytes, How, Speaks, Told, detect, race},
-    http::serve,
+    http::{serve, serve_in},
     original,
     outbound::{Caller, Outbound},
     tcp,
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     capture::probe,
     error::{Error, Kind, Result},
+    http1::Conn,
     request::{Captured, Connection},
     state::{Host, Speech},
     telemetry::Direction,
@@ -60,9 +61,11 @@ impl Outbound {
         let drain = self.inner.drain.at_random();
         match host.speech {
             Speech::Http => {
+                // What stays is made before what comes and goes.
+                let room = Conn::vacant().shared();
                 let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
                 self.told(result(speaks), How::Declared);
-                serve(io, first, speaks, Caller { inner: self.inner, connection }, drain).await;
+                serve_in(room, io, first, speaks, Caller { inner: self.inner, connection }, drain).await;
             }
             Speech::Bytes => {
                 self.told("bytes", How::Declared);

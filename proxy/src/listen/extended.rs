@@ -23,7 +23,7 @@ pub(super) fn translate<B>(request: &mut Request<B>) -> Option<Extended> {
     if *request.method() != Method::CONNECT {
         return None;
     }
-    let protocol = request.extensions_mut().remove::<hyper::ext::Protocol>()?;
+    let protocol = request.extensions_mut().remove::<h2::ext::Protocol>()?;
     let protocol = HeaderValue::from_str(protocol.as_str()).ok()?;
     let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
     *request.method_mut() = Method::GET;
@@ -70,7 +70,7 @@ mod tests {
 
     fn asked(protocol: &'static str) -> (Request<()>, Extended) {
         let mut request = Request::builder().method("CONNECT").uri("http://a:80/chat").version(Version::HTTP_2);
-        request.extensions_mut().unwrap().insert(hyper::ext::Protocol::from_static(protocol));
+        request.extensions_mut().unwrap().insert(h2::ext::Protocol::from_static(protocol));
         let mut request = request.body(()).unwrap();
         let extended = translate(&mut request).unwrap();
         (request, extended)

@@ -1,34 +1,16 @@
-//! HTTP on one connection, in both versions, until it closes or the process drains. For HTTP/1.1 see `http1`.
+//! HTTP on one connection, in both versions, until it closes or the process drains. See `http1` and `http2`.
 
-use super::{detect::Speaks, extended, http1, resets::Resets};
+use super::{detect::Speaks, http1, http2};
 use crate::{
     body::Incoming,
     drain,
     error::Error,
-    http1::{MAX_HEAD_BYTES, Spelling, Taken},
+    http1::{Conn, Shared, Spelling},
+    io::Io,
     stage::Response,
-    upstream::Io,
 };
 use http::Request;
-use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{
-    convert::Infallible,
-    future::Future,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
-
-/// Streams of one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
-/// What one stream may have in flight towards us.
-const STREAM_WINDOW: u32 = 128 * 1024;
-/// All of them together: a stream that nobody reads leaves room for the others.
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
-
-/// What one stream may hold of a response that its client does not read.
-const SEND_BUFFER: usize = 64 * 1024;
+use std::{future::Future, pin::Pin, time::Duration};
 
 /// A response that is being made.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
@@ -47,75 +29,25 @@ pub trait Answer: Clone + Send + Sync + 'static {
     }
 }
 
-/// Ends after a time, or never.
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Serves a connection to its end; `first` has been read of it. Errors are the client's: they are told where somebody
 /// looks for them.
 pub async fn serve<A: Answer>(io: Io, first: Vec<u8>, speaks: Speaks, answer: A, drain: drain::Watch) {
-    match speaks {
-        Speaks::Http1 => http1::serve(io, &first, answer, drain).await,
-        // In a box: a silent connection of HTTP/1 does not keep what this takes.
-        Speaks::Http2 => {
-            if let Err(error) = Box::pin(http2(io, first, answer, drain)).await {
-                tracing::debug!(error = %crate::upstream::exchange::story(&error), "connection ended");
-            }
-        }
-    }
+    serve_in(Conn::vacant().shared(), io, first, speaks, answer, drain).await;
 }
 
-async fn http2<A: Answer>(io: Io, first: Vec<u8>, answer: A, mut drain: drain::Watch) -> hyper::Result<()> {
-    let io = Taken { io, first: first.into() };
-    let resets = Arc::new(Resets::default());
-    let counting = resets.clone();
-    let old = pin!(after(answer.max_age()));
-    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        let (answer, stream) = (answer.clone(), counting.begin());
-        let extended = extended::translate(&mut request);
-        async move {
-            let response = answer.answer(request.map(Into::into), None).await;
-            stream.answered();
-            Ok::<_, Infallible>(match extended {
-                Some(extended) => extended.answer(response),
-                None => response,
-            })
+/// The same, with the `room` that HTTP/1 needs made before.
+pub async fn serve_in<A: Answer>(room: Shared, io: Io, first: Vec<u8>, speaks: Speaks, answer: A, drain: drain::Watch) {
+    match speaks {
+        Speaks::Http1 => {
+            room.lock().move_in(io, &first);
+            drop(first);
+            http1::serve(room, answer, drain).await;
         }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .max_send_buf_size(SEND_BUFFER)
-        // Rapid reset (CVE-2023-44487): a caller may cancel, but not faster than we forget.
-        .max_pending_accept_reset_streams(256)
-        .max_local_error_reset_streams(1024)
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .auto_date_header(false)
-        .enable_connect_protocol()
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = resets.too_many() => {
-            tracing::info!("a connection of HTTP/2 that cancels most of what it asks is closed");
-            return Ok(());
+        // In a box: a silent connection of HTTP/1 does not keep what this takes.
+        Speaks::Http2 => {
+            drop(room);
+            Box::pin(http2::serve(io, first, answer, drain)).await;
         }
-        () = drain.begun() => {}
-        // A client that is told so makes another connection, and what is under way here comes to its end.
-        () = old => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        result = connection => result,
-        () = resets.too_many() => Ok(()),
     }
 }
 

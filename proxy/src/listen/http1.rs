@@ -13,7 +13,6 @@ use crate::{
     error::{Error, Kind},
     http1::{self, Closing, Fault, HeadError, RequestHead, Sending, Shared, chunk_end, chunk_start, response_head},
     stage::Response,
-    upstream::Io,
 };
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Version};
@@ -51,9 +50,8 @@ enum Next {
     Over,
 }
 
-/// Serves a connection to its end; `first` has been read of it.
-pub(super) async fn serve<A: Answer>(io: Io, first: &[u8], answer: A, drain: drain::Watch) {
-    let conn = http1::Conn::new(io, first).shared();
+/// Serves a connection to its end.
+pub(super) async fn serve<A: Answer>(conn: Shared, answer: A, drain: drain::Watch) {
     let mut begin = drain.clone();
     let end = pin!(async move { begin.out_of_patience().await });
     let old = answer.max_age().map(|age| Instant::now() + age);

@@ -8,6 +8,7 @@ mod extended;
 mod hello;
 mod http;
 mod http1;
+mod http2;
 mod inbound;
 mod named;
 mod original;

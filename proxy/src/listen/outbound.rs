@@ -2,14 +2,14 @@
 
 use super::{
     detect::detect,
-    http::{Answer, Answering, serve},
+    http::{Answer, Answering, serve_in},
     tcp,
 };
 use crate::{
     body::Incoming,
     drain,
     error::{Error, Kind},
-    http1::Spelling,
+    http1::{self, Spelling},
     record::Recorder,
     reply,
     request::{Connection, Fields, Request},
@@ -55,7 +55,8 @@ impl Outbound {
     pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
         let mut io = Io::plain(tcp);
         let drain = self.inner.drain.at_random();
-        let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
+        // What stays is made before what comes and goes.
+        let room = http1::Conn::vacant().shared();
         let connection = Arc::new(Connection {
             direction: Direction::Outbound,
             worker,
@@ -66,7 +67,8 @@ impl Outbound {
             sni: None,
             captured: None,
         });
-        serve(io, first, speaks, Caller { inner: self.inner, connection }, drain).await;
+        let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
+        serve_in(room, io, first, speaks, Caller { inner: self.inner, connection }, drain).await;
     }
 }
 

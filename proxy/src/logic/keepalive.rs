@@ -40,12 +40,21 @@ impl KeepAlive {
         }
     }
 
+    /// Whether a connection that has been idle for so long is far from being closed: what may not be sent twice is not
+    /// risked on any other.
+    pub fn is_safe_after(&self, idle: Duration) -> bool {
+        self.known().is_none_or(|limit| millis(idle) < limit / 2)
+    }
+
+    fn known(&self) -> Option<u32> {
+        [&self.announced, &self.observed].map(|k| k.load(Ordering::Relaxed)).into_iter().filter(|k| *k > 0).min()
+    }
+
     /// Whether a connection that has been idle for so long may be used. What is known is given up when a connection has
     /// outlived it by half: the endpoint has changed its mind.
     pub fn allows(&self, idle: Duration) -> bool {
         let idle = millis(idle);
-        let known = [&self.announced, &self.observed].map(|k| k.load(Ordering::Relaxed));
-        let Some(limit) = known.into_iter().filter(|k| *k > 0).min() else { return true };
+        let Some(limit) = self.known() else { return true };
         if idle > limit.saturating_add(limit / 2).saturating_add(1000) {
             self.announced.store(0, Ordering::Relaxed);
             self.observed.store(0, Ordering::Relaxed);
@@ -121,5 +130,13 @@ mod tests {
         for none in [&b"max=100"[..], b"timeout=", b"timeout=-1", b"timeout=99999999999", b"\xff"] {
             assert_eq!(parse(none), None);
         }
+    }
+
+    #[test]
+    fn what_may_not_be_sent_twice_keeps_away_from_the_end() {
+        let habits = KeepAlive::default();
+        assert!(habits.is_safe_after(ms(100_000)), "nothing is known");
+        habits.announced(ms(1_000));
+        assert!(habits.is_safe_after(ms(499)) && !habits.is_safe_after(ms(500)) && habits.allows(ms(500)));
     }
 }

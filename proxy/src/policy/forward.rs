@@ -4,7 +4,6 @@
 use crate::{
     body::{Body, ResponseBody},
     error::{Kind, Result},
-    http1::Interim,
     logic::grpc_timeout,
     request::{Attempt, AttemptFailed, Fields, Placed, remove_hop_by_hop},
     stage::{Response, Stage},
@@ -43,10 +42,8 @@ impl Stage<Placed> for Forward {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             message.headers_mut().insert(GRPC_TIMEOUT.clone(), grpc_timeout::format(left));
         }
-        if version == Version::HTTP_2 && message.headers_mut().remove(header::EXPECT).is_some() {
-            // Interim responses of HTTP/2 do not come this far: whoever waits for one is told to go on.
-            interim.iter().for_each(Interim::go_on);
-        }
+        // gRPC has no interim responses: nobody need look for them.
+        let interim = interim.filter(|_| !grpc);
         let outgoing = Outgoing { message, spelling, interim, fresh };
         match endpoint.pool.send(worker, &cluster.dialer, outgoing, begun).await {
             Ok(exchange) => {

@@ -10,9 +10,9 @@ pub use fields::Fields;
 pub use routed::{Attempt, AttemptFailed, Deadline, Placed, Routed};
 
 use crate::{
-    body::{Body, Incoming},
+    body::{Body, Incoming, Interim},
     error::{Error, Kind, Result},
-    http1::{Interim, Spelling},
+    http1::Spelling,
     record::Record,
     state::Snapshot,
     takeover::Takeover,

@@ -2,9 +2,9 @@
 
 use super::Request;
 use crate::{
-    body::Body,
+    body::{Body, Interim},
     error::Error,
-    http1::{Interim, Spelling},
+    http1::Spelling,
     logic::Permit,
     record::Record,
     state::{Cluster, Endpoint, Route, Target},

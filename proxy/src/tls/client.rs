@@ -1,6 +1,6 @@
 //! The calling side: a connection to a sidecar that is who we meant to call.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason};
+use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, pace::paced};
 use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use std::{
@@ -51,7 +51,7 @@ impl Client {
         let protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         let handshake = TlsConnector::from(context.client.clone());
         let handshake = handshake.with_alpn(protocols);
-        let stream = tokio::time::timeout(self.handshake_timeout, handshake.connect(name, io))
+        let stream = tokio::time::timeout(self.handshake_timeout, paced(handshake.connect(name, io)))
             .await
             .map_err(|_| Error::new(Reason::HandshakeTimeout, format!("not over within {:?}", self.handshake_timeout)))?
             .map_err(Error::of_io)?;

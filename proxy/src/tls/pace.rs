@@ -117,15 +117,24 @@ impl Drop for Place {
 /// Lets one step through in each turn, until nobody waits. A task that yields runs again when all that was ready has run
 /// and the sockets have been looked at.
 async fn turn_by_turn(pace: Arc<Pace>) {
+    let _end = End(pace.clone());
     loop {
         tokio::task::yield_now().await;
-        let mut turns = pace.0.lock();
-        let Some((_, next)) = turns.waiting.pop_first() else {
-            turns.taken = false;
-            return;
-        };
-        drop(turns);
+        let Some((_, next)) = pace.0.lock().waiting.pop_first() else { return };
         next.wake();
+    }
+}
+
+/// However the turns end (the runtime may): nobody is left waiting for them.
+struct End(Arc<Pace>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut turns = self.0.0.lock();
+        turns.taken = false;
+        let left = std::mem::take(&mut turns.waiting);
+        drop(turns);
+        left.into_values().for_each(Waker::wake);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The called side: who calls, which port they mean, and whether they may come in without saying who they are.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, context::Context};
+use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, context::Context, pace::paced};
 use rustls::{HandshakeKind, server::Acceptor};
 use std::{
     sync::Arc,
@@ -42,7 +42,7 @@ impl Server {
             .contexts
             .load()
             .ok_or_else(|| Error::new(Reason::NotReady, "this sidecar has no certificate or no trust bundle yet"))?;
-        tokio::time::timeout(self.handshake_timeout, handshake(&context, io, required)).await.map_err(|_| {
+        tokio::time::timeout(self.handshake_timeout, paced(handshake(&context, io, required))).await.map_err(|_| {
             Error::new(Reason::HandshakeTimeout, format!("not over within {:?}", self.handshake_timeout))
         })?
     }

@@ -23,7 +23,7 @@ use weir_config::model::SpiffeId;
 use tls::Alpn;
 
 /// How connections to the endpoints of a cluster are made: what of its configuration matters here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Dialer {
     /// TCP, TLS and HTTP handshakes together.
     pub connect_timeout: Duration,

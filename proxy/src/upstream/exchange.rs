@@ -1,9 +1,9 @@
 //! One request and its response on one connection: what came of it, and what becomes of the connection.
 
 use crate::{
-    body::{Body, Incoming},
+    body::{Body, Incoming, Interim},
     error::{Error, RetrySafety},
-    http1::{Interim, Spelling},
+    http1::Spelling,
 };
 use http::{Request, Response};
 use std::any::Any;
@@ -45,16 +45,4 @@ impl Unsent {
     pub(super) fn never_sent(error: Error, request: Request<Body>) -> Self {
         Self { error: error.retry_is(RetrySafety::NeverSent), request: Some(Box::new(request)) }
     }
-}
-
-/// An error with all its causes, in one line.
-pub(crate) fn story(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        cause = e.source();
-    }
-    text
 }

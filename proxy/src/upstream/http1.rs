@@ -6,9 +6,9 @@ use super::{
     exchange::{Outgoing, Unsent},
 };
 use crate::{
-    body::Body,
+    body::{Body, Interim},
     error::{Error, Kind, RetrySafety},
-    http1::{Fault, HeadError, Incoming, Interim, ResponseHead, Sending, Shared, chunk_end, chunk_start, request_head},
+    http1::{Fault, HeadError, Incoming, ResponseHead, Sending, Shared, chunk_end, chunk_start, request_head},
     io::Io,
 };
 use bytes::Bytes;

@@ -7,33 +7,35 @@ mod pool;
 mod task;
 #[cfg(test)]
 mod tests;
-mod upload;
 
 pub(super) use pool::{Shared, at_limit};
 pub(super) use task::{Windows, open};
 
 use super::exchange::{Exchange, Unsent};
 use crate::{
-    body::{self, Body},
-    error::{Error, Kind, RetrySafety},
+    body::{Body, Interim},
+    error::{Error, Kind, Result, RetrySafety},
+    http2::{self, Broken, Sending},
 };
 use bytes::Bytes;
-use h2::client::SendRequest;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request,
-    header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE},
+use h2::{
+    Reason,
+    client::{ResponseFuture, SendRequest},
 };
+use http::{Method, Request};
 use http_body::Body as _;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Context, Poll, ready},
 };
-use upload::{Broken, Upload};
+
+/// Interim responses to one request: more are no honest server's.
+const MAX_INTERIM: usize = 32;
 
 /// A connection, to send on. Clones share it.
 #[derive(Clone)]
@@ -49,8 +51,6 @@ struct State {
     streams: AtomicUsize,
     /// It takes no more requests.
     closed: AtomicBool,
-    /// When something was last read, in milliseconds since it was opened.
-    heard: AtomicU64,
 }
 
 /// A request on a connection, counted until its response has ended.
@@ -78,8 +78,15 @@ impl Connection {
         self.state.streams.load(Relaxed)
     }
 
-    /// Sends a request and waits for its response's headers. Dropped before that, it resets the stream.
-    async fn send(&mut self, request: Request<Body>, stream: Stream, reused: bool) -> Result<Exchange, Unsent> {
+    /// Sends a request and waits for its response's headers; `interim` is where responses before that go. Dropped before
+    /// that, it resets the stream.
+    async fn send(
+        &mut self,
+        request: Request<Body>,
+        interim: Option<&Interim>,
+        stream: Stream,
+        reused: bool,
+    ) -> Result<Exchange, Unsent> {
         if let Err(error) = poll_fn(|cx| self.h2.poll_ready(cx)).await {
             // GOAWAY has come, or the connection is gone: nothing was sent.
             self.state.closed.store(true, Relaxed);
@@ -94,7 +101,8 @@ impl Connection {
             Ok(begun) => begun,
             Err(error) => return Err(unsent(not_taken(error).retry_is(RetrySafety::NeverSent))),
         };
-        let mut upload = (!ends).then(|| Upload::new(body, sending));
+        let mut upload = (!ends).then(|| Sending::new(body, sending, Reason::CANCEL, None));
+        let mut told = 0;
         let response = poll_fn(|cx| {
             match upload.as_mut().map(|upload| upload.poll(cx)) {
                 // What the peer makes of a stream that it has reset, it says in the response.
@@ -102,12 +110,15 @@ impl Connection {
                 Some(Poll::Ready(Err(Broken::ByCaller(error)))) => return Poll::Ready(Err(error)),
                 Some(Poll::Pending) | None => {}
             }
+            if let Some(interim) = interim {
+                ready!(poll_interim(&mut answer, interim, &mut told, cx))?;
+            }
             Pin::new(&mut answer).poll(cx).map_err(classify)
         });
         let response = response.await.map_err(unsent)?;
-        let length = response.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let length = http2::length(response.headers());
         let response = response.map(|stream| {
-            let mut body = body::Http2::new(stream, length);
+            let mut body = http2::Incoming::new(stream, length);
             if let Some(mut upload) = upload {
                 let rest = tokio::spawn(async move { drop(poll_fn(|cx| upload.poll(cx)).await) });
                 body.ends_with(rest.abort_handle());
@@ -118,38 +129,35 @@ impl Connection {
     }
 }
 
+/// Passes on what comes before the response. Ready: the response is next.
+fn poll_interim(
+    answer: &mut ResponseFuture,
+    interim: &Interim,
+    told: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<Result<()>> {
+    while let Some(response) = ready!(answer.poll_informational(cx)) {
+        let response = response.map_err(classify)?;
+        *told += 1;
+        if *told > MAX_INTERIM {
+            return Poll::Ready(Err(Kind::UpstreamProtocolError.detail("too many interim responses")));
+        }
+        interim.send(response.status(), response.headers(), None);
+    }
+    Poll::Ready(Ok(()))
+}
+
 fn unsent(error: Error) -> Unsent {
     Unsent { error, request: None }
 }
 
-/// Gives a head what HTTP/2 wants and takes away what it forbids (RFC 9113 §8.2.2): header rules may have added some.
+/// Gives a head what HTTP/2 wants, and takes away what it forbids.
 fn prepare(head: &mut Request<()>, body: &Body) {
     let defined = !matches!(*head.method(), Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT);
     let length = body.size_hint().exact().filter(|length| *length != 0 || defined);
     let headers = head.headers_mut();
-    remove_forbidden(headers);
-    if let Some(length) = length
-        && !headers.contains_key(CONTENT_LENGTH)
-    {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-}
-
-static FORBIDDEN: [HeaderName; 5] = [
-    CONNECTION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
-
-fn remove_forbidden(headers: &mut HeaderMap) {
-    for name in &FORBIDDEN {
-        headers.remove(name);
-    }
-    if headers.get(TE).is_some_and(|te| te != "trailers") {
-        headers.remove(TE);
-    }
+    http2::remove_forbidden(headers);
+    http2::say_length(headers, length);
 }
 
 /// The connection was ready, and yet does not take the request: it is over, or the message is none of HTTP/2.

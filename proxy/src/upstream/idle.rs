@@ -3,7 +3,7 @@
 //! Each is watched while it is idle. One that the peer closes leaves at once, and teaches how long the peer keeps them
 //! ([`KeepAlive`]); one that was silent for a while is looked at once more in the kernel before it is used.
 
-use super::http1::Connection;
+use super::{http1::Connection, waiting::Waiting};
 use crate::logic::KeepAlive;
 use parking_lot::Mutex;
 use std::{
@@ -31,6 +31,8 @@ pub(super) struct IdlePool {
     /// Wakes whoever watches them.
     watcher: Mutex<Option<Waker>>,
     pub(super) habits: Arc<KeepAlive>,
+    /// Who waits for one.
+    pub(super) waiting: Waiting,
 }
 
 struct Idle {
@@ -54,13 +56,13 @@ impl IdlePool {
         self.idle.lock().clear();
     }
 
-    /// One that may be used at `now`, and for how long it has been idle.
-    pub(super) fn take(&self, timeout: Duration, now: Instant) -> Option<(Connection, Duration)> {
+    /// One that may be used at `now`, and for how long it has been idle; `once`: by what may not be sent twice.
+    pub(super) fn take(&self, timeout: Duration, once: bool, now: Instant) -> Option<(Connection, Duration)> {
         let mut idle = self.idle.lock();
         loop {
             let last = idle.last()?;
             let age = now.saturating_duration_since(last.since);
-            if !self.habits.allows(age) {
+            if !self.habits.allows(age) || once && !self.habits.is_safe_after(age) {
                 // Those below it have been idle for longer. They stay: one that outlives what is known shows it wrong.
                 return None;
             }
@@ -73,7 +75,7 @@ impl IdlePool {
     }
 
     /// One comes back.
-    fn give_back(self: &Arc<Self>, connection: Connection, timeout: Duration) {
+    pub(super) fn give_back(self: &Arc<Self>, connection: Connection, timeout: Duration) {
         let now = Instant::now();
         if connection.retire_at.is_some_and(|at| now >= at) {
             return;
@@ -83,6 +85,20 @@ impl IdlePool {
             return;
         }
         drop(watcher);
+        if let Some(connection) = self.waiting.hand(connection, true) {
+            self.keep(connection, timeout, now);
+        }
+    }
+
+    /// One has been made.
+    pub(super) fn made(self: &Arc<Self>, connection: Connection, timeout: Duration) {
+        if let Some(connection) = self.waiting.hand(connection, false) {
+            self.keep(connection, timeout, Instant::now());
+        }
+    }
+
+    fn keep(self: &Arc<Self>, connection: Connection, timeout: Duration, now: Instant) {
+        // Whoever watches is woken by what the connection does from now on.
         let mut idle = self.idle.lock();
         if idle.len() >= MAX_IDLE {
             return;

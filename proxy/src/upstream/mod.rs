@@ -6,6 +6,7 @@ mod http1;
 mod http2;
 mod idle;
 mod pool;
+mod waiting;
 
 pub use crate::io::Io;
 pub use connect::{ConnectionCount, Dialer, TlsTarget};

@@ -10,6 +10,7 @@ use super::{
     http1,
     http2::{self, at_limit},
     idle::{IdlePool, Lease},
+    waiting::{self, Handed, Target},
 };
 use crate::{
     body::Incoming,
@@ -76,7 +77,7 @@ impl Pool {
             return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), outgoing.message));
         };
         if outgoing.message.version() == Version::HTTP_2 {
-            worker.http2.send(dialer, self.place(), outgoing.message).await
+            worker.http2.send(dialer, self.place(), outgoing.message, outgoing.interim.as_ref()).await
         } else {
             self.send_http1(worker, dialer, outgoing, now).await
         }
@@ -89,14 +90,14 @@ impl Pool {
         mut outgoing: Outgoing,
         mut now: Instant,
     ) -> Result<Exchange, Unsent> {
+        let once = !outgoing.message.method().is_idempotent();
         loop {
-            let idle = (!outgoing.fresh).then(|| worker.idle.take(dialer.idle_timeout, now)).flatten();
-            let reused = idle.is_some();
-            let (connection, age) = match idle {
-                Some(idle) => idle,
+            let idle = (!outgoing.fresh).then(|| worker.idle.take(dialer.idle_timeout, once, now)).flatten();
+            let (connection, reused, age) = match idle {
+                Some((connection, age)) => (connection, true, age),
                 // Boxed: it is large, and rare.
-                None => match Box::pin(self.dial_http1(dialer)).await {
-                    Ok(dialed) => (dialed, Duration::ZERO),
+                None => match Box::pin(self.wait_or_dial(worker, dialer, outgoing.fresh)).await {
+                    Ok((connection, reused)) => (connection, reused, Duration::ZERO),
                     Err(error) => return Err(Unsent::never_sent(error, outgoing.message)),
                 },
             };
@@ -117,9 +118,14 @@ impl Pool {
         }
     }
 
-    async fn dial_http1(&self, dialer: &Dialer) -> crate::error::Result<http1::Connection> {
-        let permit = dialer.limits.connections.try_acquire().ok_or_else(at_limit)?;
-        dialer.http1(self.place(), permit).await
+    /// A connection, and whether it has been used before. `fresh`: one that has been would not do.
+    async fn wait_or_dial(&self, worker: &Worker, dialer: &Dialer, fresh: bool) -> crate::error::Result<Handed> {
+        if fresh {
+            let permit = dialer.limits.connections.try_acquire().ok_or_else(at_limit)?;
+            return Ok((dialer.http1(self.place(), permit).await?, false));
+        }
+        let target = || Target { address: self.address, mesh: self.mesh, count: self.count.clone() };
+        waiting::wait(&worker.idle, dialer, target).await
     }
 }
 

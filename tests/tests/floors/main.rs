@@ -23,7 +23,7 @@ const PROXY: &[&[&str]] = &[
     &["upstream", "xds"],
     &["stage", "takeover"],
     &["body"],
-    &["http1"],
+    &["http1", "http2"],
     &["identity", "tunnel", "io"],
     &["tls"],
     &["telemetry", "logic"],

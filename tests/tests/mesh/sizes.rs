@@ -1,7 +1,7 @@
 //! How much memory a sidecar takes, and that it does not grow with the mesh.
 
 use crate::pair;
-use weir_tests::{client, eventually, mesh::service};
+use weir_tests::{client, eventually, mesh::service, raw::Raw};
 
 /// Debug builds are larger; the promise is about what is released.
 const RELEASED: bool = !cfg!(debug_assertions);
@@ -65,4 +65,39 @@ async fn a_thousand_routes_cost_little_memory() {
     eprintln!("RSS of a sidecar: {before} KiB with one route, {after} KiB with 1,001");
     // What building them takes for a moment is in it.
     assert!(after < before + 8 * 1024, "from {before} KiB to {after} KiB");
+}
+
+async fn ask(client: &mut Raw) {
+    client.send("GET / HTTP/1.1\r\nHost: server:8080\r\n\r\n").await;
+    let answer = client.answer("GET").await.unwrap();
+    assert_eq!((answer.status(), answer.reason()), (200, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_costs_little() {
+    const MANY: u64 = 3_000;
+    let mut pair = pair("http", "").await;
+    let mut warm: Vec<_> = futures::future::join_all((0..64).map(|_| Raw::connect(pair.client.outbound))).await;
+    for _ in 0..20 {
+        futures::future::join_all(warm.iter_mut().map(ask)).await;
+    }
+    let before = pair.client.process().rss_kib();
+    let mut clients: Vec<_> = futures::future::join_all((0..MANY).map(|_| Raw::connect(pair.client.outbound))).await;
+    for some in clients.chunks_mut(64) {
+        futures::future::join_all(some.iter_mut().map(ask)).await;
+    }
+    let each = (pair.client.process().rss_kib().saturating_sub(before)) as f64 / MANY as f64;
+    eprintln!("a silent connection of a client: {each:.2} KiB");
+    assert!(each < 4.0, "{each:.2} KiB");
+    drop((clients, warm));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_asks_at_once_is_served_over_few_connections() {
+    let pair = pair("http", "").await;
+    let mut clients: Vec<_> = futures::future::join_all((0..2_000).map(|_| Raw::connect(pair.client.outbound))).await;
+    futures::future::join_all(clients.iter_mut().map(ask)).await;
+    let metrics = pair.client.metrics().await;
+    let made = metrics.lines().find(|l| l.starts_with("weir_attempts_total{") && l.contains("connect_timeout"));
+    assert_eq!(made, None, "no connection was given up");
 }

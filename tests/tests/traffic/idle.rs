@@ -106,12 +106,11 @@ async fn ask_around(keep_alive: Duration, clients: usize, rounds: usize) -> (BTr
     (all, closed.load(Ordering::Relaxed))
 }
 
-/// No `GET` fails, and of the others at most one in a thousand, for the one reason that there may be.
+/// None fails.
 fn judge(requests: usize, bad: &BTreeMap<String, u64>, closed: u64) {
     let told = format!("of {requests} requests: {bad:?} ({closed} connections were closed by the application)");
     eprintln!("{told}");
-    assert!(bad.keys().all(|what| what == "POST 503 Some(\"stale_connection\")"), "{told}");
-    assert!(bad.values().sum::<u64>() <= requests as u64 / 1000, "{told}");
+    assert!(bad.is_empty(), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,10 @@
 //! `Expect: 100-continue` from end to end, and the other 1xx: relayed when they come, never invented.
 
 use crate::{Path, SILENCE, path, request};
-use tokio::net::TcpStream;
-use weir_tests::upstream::{OK, Step, Upstream};
+use weir_tests::{
+    frames::{END_HEADERS, END_STREAM, Frames, block, frame, kind, pseudo, status},
+    upstream::{OK, Step, Upstream},
+};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -92,15 +94,15 @@ async fn a_client_of_http_1_0_gets_none_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_http_2_gets_the_answer_alone() {
-    let all = [&b"HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n"[..], OK].concat();
+async fn a_client_of_http_2_gets_them_too() {
+    let all = [&b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"[..], OK].concat();
     let path = path_with(move || vec![Step::ReadBody, Step::Send(all.clone())]).await;
-    let tcp = TcpStream::connect(path.client.outbound).await.unwrap();
-    let (mut h2, connection) = h2::client::handshake(tcp).await.unwrap();
-    tokio::spawn(connection);
-    let ask = http::Request::get("http://server:8080/").body(()).unwrap();
-    let (mut answer, _) = h2.send_request(ask, true).unwrap();
-    let early = std::future::poll_fn(|cx| answer.poll_informational(cx)).await;
-    assert!(early.is_none(), "then docs/traffic.md may say so: {early:?}");
-    assert_eq!(answer.await.unwrap().status(), 200);
+    let mut client = Frames::connect(path.client.outbound, &[]).await;
+    let head = block(&pseudo("GET", "/"));
+    client.send(&frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &head)).await.unwrap();
+    let frames = client.stream(1).await;
+    let heads: Vec<_> = frames.iter().filter(|f| f.kind == kind::HEADERS).map(|f| &f.payload).collect();
+    // `:status` of the static table, and 103 in Huffman's code: five bits, five bits, six bits.
+    assert!(heads[0].starts_with(&[0x48, 0x82, 0b0000_1000, 0b0001_1001]), "{frames:?}");
+    assert_eq!((heads.len(), status(heads[1])), (2, Some(200)), "{frames:?}");
 }

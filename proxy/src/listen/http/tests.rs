@@ -3,6 +3,7 @@
 use super::*;
 use crate::{body::ResponseBody, reply};
 use http::{Response as HttpResponse, StatusCode};
+use std::sync::Arc;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

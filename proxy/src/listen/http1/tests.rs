@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     http1::Spelling,
+    io::Io,
     listen::{detect::Speaks, http::Answering},
     reply,
 };
@@ -31,10 +32,10 @@ impl Answer for Pages {
                 }
                 "/hints" => {
                     interim.send(StatusCode::EARLY_HINTS, &HeaderMap::new(), None);
-                    interim.go_on();
+                    interim.send(StatusCode::CONTINUE, &HeaderMap::new(), None);
                     tokio::task::yield_now().await;
                     let body = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
-                    interim.go_on();
+                    interim.send(StatusCode::CONTINUE, &HeaderMap::new(), None);
                     Response::new(ResponseBody::full(body))
                 }
                 "/said" => Response::new(ResponseBody::full("said")),

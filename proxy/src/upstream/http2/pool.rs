@@ -2,7 +2,7 @@
 
 use super::{Connection, Stream};
 use crate::{
-    body::Body,
+    body::{Body, Interim},
     error::{Error, Kind, Result},
     upstream::{
         connect::{Dialer, MAX_STREAMS, Place},
@@ -37,6 +37,7 @@ impl Shared {
         dialer: &Dialer,
         place: Place<'_>,
         mut request: Request<Body>,
+        interim: Option<&Interim>,
     ) -> Result<Exchange, Unsent> {
         let mut reused = true;
         // A connection that is going away gives the request back: at most three times, then it is the endpoint's fault.
@@ -51,7 +52,7 @@ impl Shared {
                     Err(error) => return Err(Unsent::never_sent(error, request)),
                 },
             };
-            match connection.send(request, stream, reused).await {
+            match connection.send(request, interim, stream, reused).await {
                 Ok(exchange) => return Ok(exchange),
                 Err(unsent) => match unsent.request {
                     Some(same) => request = *same,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::upstream::{ConnectionCount, Io, connect::Alive};
 use h2::{Reason, RecvStream, server};
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,7 +36,7 @@ fn request(body: Body) -> Request<Body> {
 
 async fn send(connection: &Connection, body: Body) -> Result<Exchange, Unsent> {
     let stream = Stream::start(&connection.state);
-    connection.clone().send(request(body), stream, true).await
+    connection.clone().send(request(body), None, stream, true).await
 }
 
 /// A body that somebody else sends, and that somebody.
@@ -59,9 +59,63 @@ async fn streamed() -> (h2::SendStream<Bytes>, Body) {
             let _respond = respond;
             while connection.accept().await.is_some() {}
         });
-        Body::incoming(body::Http2::new(request.into_body(), None))
+        Body::incoming(crate::http2::Incoming::new(request.into_body(), None))
     };
     tokio::join!(client, server)
+}
+
+/// A client that waits, and the way for interim responses to it.
+async fn waiting() -> (h2::client::ResponseFuture, Interim) {
+    let (a, b) = tokio::io::duplex(1024 * 1024);
+    let client = async {
+        let (mut sender, connection) = h2::client::handshake(a).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap().0
+    };
+    let server = async {
+        let mut connection = server::handshake(b).await.unwrap();
+        let (_request, respond) = connection.accept().await.unwrap().unwrap();
+        drive(connection);
+        Interim::Http2(http2::Interim::new(respond, true))
+    };
+    tokio::join!(client, server)
+}
+
+#[tokio::test]
+async fn interim_responses_are_passed_on_and_too_many_are_a_fault() {
+    in_time(Box::pin(async {
+        let (ours, mut peer, _count) = pair(64 * 1024).await;
+        let (mut client, interim) = waiting().await;
+        let theirs = async {
+            let (_request, mut respond) = peer.accept().await.unwrap().unwrap();
+            for status in [100, 103] {
+                respond
+                    .send_informational(Response::builder().status(status).header("x", "1").body(()).unwrap())
+                    .unwrap();
+            }
+            respond.send_response(Response::new(()), true).unwrap();
+            let (_request, mut respond) = peer.accept().await.unwrap().unwrap();
+            for _ in 0..=MAX_INTERIM {
+                respond.send_informational(Response::builder().status(102).body(()).unwrap()).unwrap();
+            }
+            drive(peer);
+            std::future::pending::<()>().await;
+        };
+        let mine = async {
+            let send = async || {
+                let stream = Stream::start(&ours.state);
+                ours.clone().send(request(Body::Empty), Some(&interim), stream, true).await
+            };
+            assert_eq!(send().await.ok().unwrap().response.status(), StatusCode::OK);
+            assert_eq!(send().await.err().unwrap().error.kind(), Kind::UpstreamProtocolError);
+        };
+        tokio::select! { () = theirs => unreachable!(), () = mine => {} }
+        for status in [100, 103] {
+            let told = poll_fn(|cx| client.poll_informational(cx)).await.unwrap().unwrap();
+            assert_eq!((told.status().as_u16(), told.headers()["x"].as_bytes()), (status, &b"1"[..]));
+        }
+    }))
+    .await;
 }
 
 /// Fails what would wait for ever.
@@ -70,7 +124,9 @@ async fn in_time(test: impl Future<Output = ()>) {
 }
 
 /// Drives the peer until its connection ends.
-fn drive(mut peer: Peer) {
+fn drive<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(
+    mut peer: server::Connection<T, Bytes>,
+) {
     tokio::spawn(async move { while peer.accept().await.is_some() {} });
 }
 

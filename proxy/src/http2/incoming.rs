@@ -1,5 +1,6 @@
 //! A body that comes over a stream of an HTTP/2 connection.
 
+use super::Interim;
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Frame, SizeHint};
@@ -8,19 +9,20 @@ use tokio::task::AbortHandle;
 
 /// What the peer sends on one stream. Room in its windows is given back for what is handed on, no sooner: a reader that
 /// stalls stalls its own stream.
-pub struct Http2 {
+pub struct Incoming {
     stream: RecvStream,
     /// What is still to come, where the message says how long it is.
     left: Option<u64>,
     data_ended: bool,
     /// What still sends the request's body.
     sending: Option<AbortHandle>,
+    interim: Option<Interim>,
 }
 
-impl Http2 {
+impl Incoming {
     /// The body of a message whose `Content-Length` is `length`.
     pub fn new(stream: RecvStream, length: Option<u64>) -> Self {
-        Self { stream, left: length, data_ended: false, sending: None }
+        Self { stream, left: length, data_ended: false, sending: None, interim: None }
     }
 
     /// A task that is stopped when this body is dropped before its end: nobody waits for the rest of the exchange.
@@ -28,7 +30,19 @@ impl Http2 {
         self.sending = Some(task);
     }
 
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    /// Of a request: `interim` is the way back to its client.
+    pub fn with_interim(mut self, interim: Interim) -> Self {
+        self.interim = Some(interim);
+        self
+    }
+
+    /// The way for interim responses to whoever sent this.
+    pub fn interim(&self) -> Option<Interim> {
+        self.interim.clone()
+    }
+
+    /// The next piece.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if !self.data_ended {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -49,11 +63,13 @@ impl Http2 {
         }
     }
 
-    pub(super) fn is_end_stream(&self) -> bool {
+    /// Whether all of it has been read.
+    pub fn is_end_stream(&self) -> bool {
         self.stream.is_end_stream()
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    /// What is left of it.
+    pub fn size_hint(&self) -> SizeHint {
         if self.stream.is_end_stream() {
             return SizeHint::with_exact(0);
         }
@@ -61,7 +77,7 @@ impl Http2 {
     }
 }
 
-impl Drop for Http2 {
+impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(sending) = self.sending.take()
             && !self.stream.is_end_stream()

@@ -1,0 +1,135 @@
+//! Requests that wait, against endpoints that accept, refuse, or say nothing.
+
+use super::*;
+use crate::{logic::ClusterLimits, tls};
+use std::time::Duration;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use weir_config::model::ConnectionLimits;
+
+fn dialer(limits: ConnectionLimits) -> Dialer {
+    Dialer {
+        connect_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(10),
+        http2_idle_timeout: Duration::from_secs(10),
+        max_age: None,
+        tls: None,
+        limits: Arc::new(ClusterLimits::new(&limits)),
+        client: Arc::new(tls::Client::new(Arc::default(), Duration::from_secs(1))),
+        host: None,
+    }
+}
+
+fn target(address: SocketAddr) -> Target {
+    Target { address, mesh: false, count: Arc::default() }
+}
+
+fn crowd(pool: &Arc<IdlePool>, dialer: &Dialer, target: &Target, n: usize) -> JoinSet<Result<bool>> {
+    let mut waiting = JoinSet::new();
+    for _ in 0..n {
+        let (pool, dialer, target) = (pool.clone(), dialer.clone(), target.clone());
+        waiting.spawn(async move {
+            let (connection, reused) = wait(&pool, &dialer, || target).await?;
+            // A request's time.
+            tokio::task::yield_now().await;
+            pool.give_back(connection, Duration::from_secs(10));
+            Ok(reused)
+        });
+    }
+    waiting
+}
+
+#[tokio::test]
+async fn a_crowd_shares_few_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(listener.local_addr().unwrap());
+    let accepting = tokio::spawn(async move {
+        let mut open: Vec<TcpStream> = vec![];
+        loop {
+            open.push(listener.accept().await.unwrap().0);
+        }
+    });
+    let pool = Arc::<IdlePool>::default();
+    let answers = crowd(&pool, &dialer(ConnectionLimits::default()), &target, 500).join_all().await;
+    let reused = answers.into_iter().filter(|a| *a.as_ref().unwrap()).count();
+    assert!(reused >= 250, "{reused} of 500 took what another gave back");
+    let queue = pool.waiting.0.lock();
+    assert_eq!((queue.waiters.len(), queue.dialing), (0, 0));
+    accepting.abort();
+}
+
+#[tokio::test]
+async fn nobody_waits_for_long_where_nothing_listens() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let pool = Arc::<IdlePool>::default();
+    for answer in crowd(&pool, &dialer(ConnectionLimits::default()), &target(gone), 500).join_all().await {
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind(), Kind::ConnectFailed);
+        assert!(error.story().contains(&gone.to_string()), "{}", error.story());
+    }
+    assert_eq!(pool.waiting.0.lock().dialing, 0);
+}
+
+#[tokio::test]
+async fn a_crowd_before_an_endpoint_that_says_nothing_waits_no_longer_than_one() {
+    // Nobody accepts, and the kernel's queue is full: connections hang.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut full = vec![];
+    while let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        full.push(tcp);
+    }
+    let pool = Arc::<IdlePool>::default();
+    let begun = tokio::time::Instant::now();
+    let mut waiting = crowd(&pool, &dialer(ConnectionLimits::default()), &target(address), 500);
+    while let Some(answer) = waiting.join_next().await {
+        assert_eq!(answer.unwrap().unwrap_err().kind(), Kind::ConnectTimeout);
+    }
+    // One time-out, where one after the other in sixteens would be thirty.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn limits_refuse_what_is_above_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(listener.local_addr().unwrap());
+    let pool = Arc::<IdlePool>::default();
+    let limits = ConnectionLimits { max_pending_requests: Some(3), ..ConnectionLimits::default() };
+    let answers = crowd(&pool, &dialer(limits), &target, 10).join_all().await;
+    let refused: Vec<_> = answers.iter().filter_map(|a| a.as_ref().err()).collect();
+    assert_eq!(refused.len(), 7);
+    assert!(
+        refused.iter().all(|e| e.kind() == Kind::Overflow && e.story().contains("wait")),
+        "{:?}",
+        refused[0].story()
+    );
+
+    let pool = Arc::<IdlePool>::default();
+    let limits = ConnectionLimits { max_connections: Some(2), ..ConnectionLimits::default() };
+    let answers = crowd(&pool, &dialer(limits), &target, 10).join_all().await;
+    let served = answers.iter().filter(|a| a.is_ok()).count();
+    assert_eq!(served, 2);
+    assert!(answers.iter().filter_map(|a| a.as_ref().err()).all(|e| e.kind() == Kind::Overflow));
+}
+
+#[tokio::test]
+async fn who_has_gone_is_passed_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(listener.local_addr().unwrap());
+    let (pool, dialer) = (Arc::<IdlePool>::default(), dialer(ConnectionLimits::default()));
+    let mut gone = vec![];
+    for _ in 0..3 {
+        gone.push(pool.waiting.join(&dialer).unwrap().0);
+    }
+    let (stays, _) = pool.waiting.join(&dialer).unwrap();
+    drop(gone);
+    let place = Place { address: target.address, mesh: false, count: &target.count };
+    let permit = dialer.limits.connections.try_acquire().unwrap();
+    pool.made(dialer.http1(place, permit).await.unwrap(), Duration::from_secs(10));
+    assert!(!stays.await.unwrap().unwrap().1);
+    assert_eq!(pool.len(), 0);
+}
