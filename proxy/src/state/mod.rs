@@ -5,12 +5,14 @@ mod build;
 mod cluster;
 mod demand;
 mod inbound;
+mod probes;
 mod routes;
 mod tell;
 
 pub use cluster::{Call, Chosen, Cluster, Endpoint};
 pub use demand::{Demand, Wanted};
 pub use inbound::{Chains, Inbound, InboundChain, InboundService};
+pub use probes::{AtPort, Probes};
 pub use routes::{Forward, Route, RouteAction, RouteTable, Target};
 
 use crate::{telemetry::Metrics, tls};
@@ -24,7 +26,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-use weir_config::model::{self, HttpOptions, ResourceName};
+use weir_config::{
+    bootstrap::Probe,
+    model::{self, HttpOptions, ResourceName},
+};
 
 /// What the whole process serves by.
 pub struct State {
@@ -112,6 +117,11 @@ impl State {
             }
         });
         (state, wanted)
+    }
+
+    /// What a kubelet may ask the application.
+    pub fn probes(&self, probes: &[Probe]) -> Probes {
+        Probes::new(&self.parts, probes)
     }
 
     /// The present configuration.
