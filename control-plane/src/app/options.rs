@@ -1,6 +1,6 @@
 //! How a control plane is started: for programs, and as flags, environment and file.
 
-use crate::{ca::Source, tls, xds};
+use crate::{ca::Source, inject, tls, webhook, xds};
 use clap::Args;
 use serde::Deserialize;
 use std::{
@@ -31,6 +31,19 @@ pub struct Options {
     pub names: Vec<String>,
     /// How long requests and streams under way may take at the end.
     pub drain: Duration,
+    /// Kubernetes' admission webhook, where this runs in a cluster.
+    pub webhook: Option<Webhook>,
+}
+
+/// The admission webhook.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What the mesh says of sidecars.
+    pub settings: inject::Settings,
+    /// What both webhook configurations are called.
+    pub configuration: String,
 }
 
 impl Options {
@@ -47,6 +60,7 @@ impl Options {
             ca: Source::Own,
             names: Vec::new(),
             drain: Duration::from_secs(5),
+            webhook: None,
         }
     }
 
@@ -154,6 +168,15 @@ pub struct Settings {
     /// A DNS name or address under which sidecars reach the xDS port; the first is told to them.
     #[arg(long = "name", env = "WEIR_NAMES", value_delimiter = ',', value_name = "NAME")]
     pub names: Vec<String>,
+    /// Address of the admission webhook, as 0.0.0.0:15017; needs a cluster (KUBECONFIG, or a service account) [none].
+    #[arg(long, env = "WEIR_WEBHOOK", value_name = "ADDRESS")]
+    pub webhook: Option<SocketAddr>,
+    /// The name of both webhook configurations, whose caBundle is kept current [weir-webhook].
+    #[arg(long, env = "WEIR_WEBHOOK_CONFIGURATION", value_name = "NAME")]
+    pub webhook_configuration: Option<String>,
+    /// A YAML file with the settings of injected sidecars.
+    #[arg(long, env = "WEIR_SIDECARS", value_name = "FILE")]
+    pub sidecars: Option<PathBuf>,
     /// How long requests and streams under way may take at the end [10s].
     #[arg(long, env = "WEIR_DRAIN", value_name = "TIME")]
     pub drain: Option<String>,
@@ -184,6 +207,9 @@ impl Settings {
             ca_key: self.ca_key.or(other.ca_key),
             ca_roots: self.ca_roots.or(other.ca_roots),
             names: if self.names.is_empty() { other.names } else { self.names },
+            webhook: self.webhook.or(other.webhook),
+            webhook_configuration: self.webhook_configuration.or(other.webhook_configuration),
+            sidecars: self.sidecars.or(other.sidecars),
             drain: self.drain.or(other.drain),
         }
     }
@@ -203,7 +229,10 @@ impl Settings {
                 );
             }
         };
+        let settings = self.sidecars.as_deref().map(inject::Settings::load).transpose()?.unwrap_or_default();
+        let configuration = self.webhook_configuration.unwrap_or_else(|| webhook::Names::default().configuration);
         Ok(Options {
+            webhook: self.webhook.map(|address| Webhook { address, settings, configuration }),
             api: self.api.unwrap_or(here(15_015)),
             xds: self.xds.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15_012)),
             metrics: self.metrics.unwrap_or(here(15_014)),

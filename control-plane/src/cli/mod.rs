@@ -9,6 +9,7 @@ mod completion;
 mod delete;
 mod demo;
 mod get;
+mod inject;
 mod input;
 mod output;
 mod status;
@@ -63,6 +64,10 @@ enum Verb {
     Delete(delete::Delete),
     /// Check documents without a control plane.
     Validate(validate::Validate),
+    /// Put sidecars into manifests of Kubernetes.
+    Inject(inject::Inject),
+    /// Take them out again.
+    Uninject(inject::Uninject),
     /// Show what became of the last changes, and which proxies are connected.
     Status(status::Status),
     /// Start an application when its sidecar is ready.
@@ -145,6 +150,8 @@ pub async fn run(weir: Weir, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Get(verb) => verb.run(&mut context).await,
         Verb::Delete(verb) => verb.run(&mut context).await,
         Verb::Validate(verb) => verb.run(&mut context),
+        Verb::Inject(verb) => verb.run(&mut context),
+        Verb::Uninject(verb) => verb.run(&mut context),
         Verb::Status(verb) => verb.run(&mut context).await,
         Verb::Token(verb) => verb.run(&mut context).await,
         Verb::Version(verb) => verb.run(&mut context).await,

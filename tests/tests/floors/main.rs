@@ -34,6 +34,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["cli"],
     &["up"],
     &["app"],
+    &["webhook"],
     &["client", "folder", "serve"],
     &["failure"],
     &["api"],
@@ -43,6 +44,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["compile"],
     &["index"],
     &["store"],
+    &["inject"],
     &["metrics", "duration"],
 ];
 
