@@ -1,0 +1,3 @@
+//! Weir in a real cluster: the API server takes our kinds, the control plane follows it, and writes back.
+
+mod cluster;
