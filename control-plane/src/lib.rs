@@ -28,6 +28,7 @@ pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod compile;
+pub mod crd;
 mod duration;
 mod failure;
 pub mod fleet;
