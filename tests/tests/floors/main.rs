@@ -43,7 +43,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["compile"],
     &["index"],
     &["store"],
-    &["metrics", "duration"],
+    &["metrics", "duration", "leader"],
 ];
 
 const CONFIG: &[&[&str]] = &[&["bootstrap", "resources", "xds"], &["model"]];
