@@ -43,7 +43,9 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["compile"],
     &["index"],
     &["store"],
-    &["metrics", "duration", "crd"],
+    &["kubernetes"],
+    &["metrics", "duration", "leader"],
+    &["crd"],
 ];
 
 const CONFIG: &[&[&str]] = &[&["bootstrap", "resources", "xds"], &["model"]];
