@@ -6,6 +6,7 @@
 mod apply;
 mod await_;
 mod completion;
+mod crds;
 mod delete;
 mod demo;
 mod get;
@@ -76,6 +77,8 @@ enum Verb {
     Token(token::Token),
     /// Show the versions of this program and of the control plane.
     Version(version::Version),
+    /// Print Weir's kinds as CustomResourceDefinitions for Kubernetes.
+    Crds(crds::Crds),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
     /// Run the demonstration: a small streaming platform, with failures to inject.
@@ -155,6 +158,7 @@ pub async fn run(weir: Weir, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Status(verb) => verb.run(&mut context).await,
         Verb::Token(verb) => verb.run(&mut context).await,
         Verb::Version(verb) => verb.run(&mut context).await,
+        Verb::Crds(verb) => verb.run(&mut context),
         Verb::Completion(verb) => verb.run(&mut context, &mut Weir::command()),
         Verb::Demo(verb) => verb.run(),
         Verb::Await(_) => {

@@ -8,6 +8,7 @@
 mod change;
 mod embedded;
 mod error;
+mod etcd;
 mod file;
 mod ledger;
 mod memory;
@@ -24,6 +25,7 @@ mod flaky;
 pub use change::{Action, Applied, Batch, Change, Expect, Outcome};
 pub use embedded::Embedded;
 pub use error::Error;
+pub use etcd::{Etcd, EtcdLease, EtcdOptions};
 pub use memory::Memory;
 pub use snapshot::{Snapshot, Stored};
 

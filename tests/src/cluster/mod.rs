@@ -217,12 +217,30 @@ impl Cluster {
         serde_json::from_str(&said).expect("JSON")
     }
 
+    /// Makes our kinds known, and as much of the Gateway API's as there is for tests.
+    pub async fn install_kinds(&self) {
+        let gateway = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/gateway.yaml");
+        let ours = our_kinds();
+        self.kubectl(&["create", "-f", &ours.display().to_string(), "-f", &gateway.display().to_string()]).await;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).await;
+    }
+
     /// Applies documents (YAML), which must be accepted.
     pub async fn apply(&self, documents: &str) -> String {
         match self.try_apply(documents).await {
             Ok(said) => said,
             Err(said) => panic!("{said}\n{documents}"),
         }
+    }
+
+    /// Creates documents (YAML), whose every field must be known.
+    ///
+    /// # Errors
+    /// What was said against them.
+    pub async fn try_create(&self, documents: &str) -> Result<String, String> {
+        let mut command = self.kubectl_command();
+        command.args(["create", "--validate=strict", "-f", "-"]);
+        run(command, Some(documents.into())).await
     }
 
     /// Applies documents (YAML).
@@ -234,6 +252,11 @@ impl Cluster {
         command.args(["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"]);
         run(command, Some(documents.into())).await
     }
+}
+
+/// The folder of our CustomResourceDefinitions.
+pub fn our_kinds() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/kubernetes/crds")
 }
 
 impl Drop for Cluster {

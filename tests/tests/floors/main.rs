@@ -44,8 +44,9 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["compile"],
     &["index"],
     &["store"],
-    &["inject"],
-    &["metrics", "duration"],
+    &["kubernetes", "inject"],
+    &["metrics", "duration", "leader"],
+    &["crd"],
 ];
 
 const CONFIG: &[&[&str]] = &[&["bootstrap", "resources", "xds"], &["model"]];

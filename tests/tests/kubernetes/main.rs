@@ -1,3 +1,4 @@
 //! Weir in a real cluster: the API server takes our kinds, the control plane follows it, and writes back.
 
 mod cluster;
+mod crds;
