@@ -7,6 +7,7 @@ pub mod application;
 pub mod client;
 pub mod cluster;
 pub mod frames;
+pub mod kubelet;
 pub mod load;
 pub mod mesh;
 pub mod message;

@@ -5,6 +5,7 @@
 
 mod apply;
 mod await_;
+mod check;
 mod completion;
 mod crds;
 mod delete;
@@ -12,10 +13,12 @@ mod demo;
 mod get;
 mod inject;
 mod input;
+mod install;
 mod output;
 mod status;
 mod token;
 mod up;
+mod upgrade;
 mod validate;
 mod version;
 
@@ -69,6 +72,14 @@ enum Verb {
     Inject(inject::Inject),
     /// Take them out again.
     Uninject(inject::Uninject),
+    /// Ask a cluster whether Weir in it is as it should be, or whether it can be installed.
+    Check(check::Check),
+    /// Print the manifests that put Weir into a cluster, for `kubectl apply --server-side -f -`.
+    Install(install::Install),
+    /// Tell what an upgrade of a cluster to this version would do.
+    Upgrade(upgrade::Upgrade),
+    /// Print them again, for `kubectl delete --ignore-not-found -f -`.
+    Uninstall(install::Uninstall),
     /// Show what became of the last changes, and which proxies are connected.
     Status(status::Status),
     /// Start an application when its sidecar is ready.
@@ -155,6 +166,10 @@ pub async fn run(weir: Weir, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Validate(verb) => verb.run(&mut context),
         Verb::Inject(verb) => verb.run(&mut context),
         Verb::Uninject(verb) => verb.run(&mut context),
+        Verb::Check(verb) => verb.run(&mut context).await,
+        Verb::Install(verb) => verb.run(&mut context),
+        Verb::Uninstall(verb) => verb.run(&mut context),
+        Verb::Upgrade(verb) => verb.run(&mut context).await,
         Verb::Status(verb) => verb.run(&mut context).await,
         Verb::Token(verb) => verb.run(&mut context).await,
         Verb::Version(verb) => verb.run(&mut context).await,

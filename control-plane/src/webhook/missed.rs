@@ -53,7 +53,7 @@ impl Missed {
 }
 
 /// Whether a pod would get a sidecar, were it made now.
-pub(super) fn is_missed(pod: &Value, namespace: &Namespace, settings: &Settings, cluster: Version) -> bool {
+pub fn is_missed(pod: &Value, namespace: &Namespace, settings: &Settings, cluster: Version) -> bool {
     let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     if ended || !pod["metadata"]["deletionTimestamp"].is_null() {
         return false;

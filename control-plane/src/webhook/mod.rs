@@ -17,7 +17,7 @@ mod validate;
 
 pub use cluster::{Cluster, Names};
 pub use known::{Known, Namespaces};
-pub use missed::{MOST_LISTED, Missed};
+pub use missed::{MOST_LISTED, Missed, is_missed};
 pub use server::{Parts, router};
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};

@@ -1,6 +1,6 @@
 //! The webhook's answers, over HTTP as Kubernetes asks, with the namespaces given.
 
-use super::{Metrics, Namespaces, Parts, cluster::bundle_patch, missed::is_missed, router};
+use super::{Metrics, Namespaces, Parts, cluster::bundle_patch, is_missed, router};
 use crate::inject::{Namespace, Settings, Version};
 use axum::{
     body::Body,

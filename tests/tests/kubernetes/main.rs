@@ -2,3 +2,6 @@
 
 mod cluster;
 mod crds;
+mod injection;
+mod installed;
+mod pods;
