@@ -34,6 +34,7 @@ mod failure;
 pub mod fleet;
 pub mod folder;
 pub mod index;
+pub mod kubernetes;
 pub mod leader;
 pub mod machine;
 pub mod metrics;
