@@ -35,6 +35,7 @@ pub mod fleet;
 pub mod folder;
 pub mod index;
 pub mod inject;
+pub mod kubernetes;
 pub mod leader;
 pub mod machine;
 pub mod metrics;

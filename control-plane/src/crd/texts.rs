@@ -65,12 +65,12 @@ text! {
         "maxLength": 63,
         "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
     }
-    /// A DNS subdomain of labels (RFC 1123).
+    /// A DNS subdomain, as Kubernetes has it.
     Name {
         "type": "string",
         "minLength": 1,
         "maxLength": 253,
-        "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$",
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
     }
     /// An IPv4 or IPv6 address.
     Address {
