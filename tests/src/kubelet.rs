@@ -235,6 +235,25 @@ impl Running {
         Some(all_well)
     }
 
+    /// Ends the pod, as a kubelet does: each container after its hook, then the sidecars. Whether all went well.
+    pub async fn end(&mut self) -> bool {
+        let begun = Instant::now();
+        let mut well = true;
+        for (name, process) in &mut self.containers {
+            let all = list(&self.object["spec"]["containers"]);
+            let hook = all.iter().find(|c| c["name"] == name.as_str()).map(|c| &c["lifecycle"]["preStop"]["sleep"]);
+            let wait = Duration::from_secs(hook.and_then(|hook| hook["seconds"].as_u64()).unwrap_or(0));
+            tokio::time::sleep_until((begun + wait).into()).await;
+            process.signal(Signal::SIGTERM);
+        }
+        for (_, process) in &mut self.containers {
+            // An application that does not know the signal ends by it.
+            process.ended(Duration::from_secs(30)).await;
+        }
+        well &= self.end_sidecars().await;
+        well
+    }
+
     /// Ends native sidecars, the last first, as a kubelet does when the others have ended: each has as long as it says.
     pub async fn end_sidecars(&mut self) -> bool {
         let mut well = true;

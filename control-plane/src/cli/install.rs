@@ -242,6 +242,7 @@ mod tests {
     async fn what_is_said_is_changed_everywhere() {
         let all = weir(&[
             "install",
+            "--without-crds",
             "--namespace",
             "mesh",
             "--registry",

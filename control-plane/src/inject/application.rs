@@ -1,5 +1,5 @@
-//! What is changed in the application's own containers: as little as can be, and nothing at all where traffic is captured
-//! and sidecars are native.
+//! What is changed in the application's own containers: as little as can be. Where traffic is captured and sidecars are
+//! native, only their end: a moment later than the pod's, in which callers learn of it.
 
 use super::{
     Given,
@@ -11,6 +11,9 @@ use super::{
     wishes::{Capture, Wishes},
 };
 use serde_json::{Value, json};
+
+/// The time that Kubernetes gives a pod to end, where it does not say.
+const GRACE: u64 = 30;
 
 /// A job's container whose end is the sidecar's.
 pub(super) struct Job {
@@ -53,6 +56,7 @@ pub(super) fn change(
     if wishes.capture == Capture::Explicit {
         explicit(patch, status, wishes, notes);
     }
+    hold(patch, status, given, wishes);
     if let Some(job) = job {
         wrap(patch, status, given, &job);
     }
@@ -94,6 +98,27 @@ fn explicit(patch: &mut Patch, status: &mut Status, wishes: &Wishes, notes: &mut
             patch.push(&at, json!({ "name": variable, "value": value }));
         }
         status.told(&container);
+    }
+}
+
+/// A pod that ends is taken from its callers' lists, and its application told to end, at the same moment. The application is
+/// told a little later, so that nobody calls it in vain; unless it has a hook of its own, which knows better.
+fn hold(patch: &mut Patch, status: &mut Status, given: &Given<'_>, wishes: &Wishes) {
+    // What ends by itself has no callers to wait for; and the wait is a part of the pod's time.
+    let runs_on = matches!(text(given.pod, "/spec/restartPolicy"), None | Some("Always"));
+    let grace = given.pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(GRACE);
+    if wishes.stop_delay == 0 || !runs_on || grace < wishes.stop_delay.saturating_mul(2) {
+        return;
+    }
+    let containers = list(patch.pod(), "/spec/containers").iter().enumerate();
+    let held: Vec<(usize, String)> = containers
+        .filter(|(_, c)| !status.is_ours(name(c)) && c.pointer("/lifecycle/preStop").is_none_or(Value::is_null))
+        .map(|(n, c)| (n, name(c).to_owned()))
+        .collect();
+    for (n, container) in held {
+        let sleep = json!({ "sleep": { "seconds": wishes.stop_delay } });
+        patch.set(&format!("/spec/containers/{n}/lifecycle"), "preStop", sleep);
+        status.held(&container);
     }
 }
 

@@ -31,6 +31,9 @@ pub(super) struct Status {
     /// Containers whose environment names the sidecar.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     told: Vec<String>,
+    /// Containers that are told to end a little later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held: Vec<String>,
     /// Containers with so many words before their own command.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     wrapped: BTreeMap<String, usize>,
@@ -63,6 +66,10 @@ impl Status {
 
     pub(super) fn told(&mut self, container: &str) {
         self.told.push(container.into());
+    }
+
+    pub(super) fn held(&mut self, container: &str) {
+        self.held.push(container.into());
     }
 
     pub(super) fn wrapped(&mut self, container: &str, words: usize) {
@@ -128,6 +135,11 @@ fn restore(container: &mut Value, status: &Status) {
     if status.told.contains(&own) {
         let told: Vec<String> = TOLD.iter().map(ToString::to_string).collect();
         remove_named(container, "/env", &told);
+    }
+    if status.held.contains(&own)
+        && let Some(Value::Object(lifecycle)) = container.pointer_mut("/lifecycle")
+    {
+        lifecycle.remove("preStop");
     }
     if let Some(words) = status.wrapped.get(&own) {
         if let Some(Value::Array(command)) = container.pointer_mut("/command") {

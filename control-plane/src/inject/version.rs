@@ -19,6 +19,13 @@ impl Version {
     }
 }
 
+impl Version {
+    /// A container may wait before it is told to end (`preStop.sleep`; beta, on by default, from here).
+    pub(super) fn has_sleep_hooks(self) -> bool {
+        self >= Self { major: 1, minor: 30 }
+    }
+}
+
 impl Default for Version {
     fn default() -> Self {
         Self::OLDEST

@@ -4,7 +4,7 @@
 
 use super::{Given, asked, names::CONFIG, read};
 use serde_json::Value;
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// How the application's traffic comes to the sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,14 @@ pub(super) struct Wishes {
     pub(super) access_log: String,
     /// Seconds; `None`: what the pod's own time allows.
     pub(super) grace: Option<u64>,
+    /// How long the application is still there when its pod is told to end; zero: it is told at once.
+    pub(super) stop_delay: u64,
     pub(super) proxy_image: String,
     pub(super) init_image: String,
 }
 
 /// Those that are known, for whoever misspells one.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "access-log",
     "capture",
     "init-image",
@@ -59,7 +61,11 @@ const KNOWN: [&str; 17] = [
     "skip-inbound-ports",
     "skip-outbound-ports",
     "skip-subnets",
+    "stop-delay",
 ];
+
+/// Callers learn within some ten milliseconds that an instance ends; this is for those who are slow.
+const STOP_DELAY: u64 = 2;
 
 /// What other meshes have an annotation for and we something better.
 const ELSEWHERE: [(&str, &str); 3] = [
@@ -145,6 +151,7 @@ impl Said<'_> {
                 .unwrap_or_else(|| settings.log_format.clone()),
             access_log: self.access_log(&settings.access_log),
             grace: self.grace(),
+            stop_delay: self.stop_delay(given),
             proxy_image: self.all.remove("proxy-image").unwrap_or(proxy_image),
             init_image: self.all.remove("init-image").unwrap_or(init_image),
         }
@@ -221,11 +228,26 @@ impl Said<'_> {
     }
 
     fn grace(&mut self) -> Option<u64> {
-        let value = self.all.remove("shutdown-grace-period")?;
+        self.seconds("shutdown-grace-period").map(|seconds| seconds.max(1))
+    }
+
+    fn stop_delay(&mut self, given: &Given<'_>) -> u64 {
+        let said = self.seconds("stop-delay");
+        let sleeps = given.cluster.has_sleep_hooks();
+        if said.is_some_and(|seconds| seconds > 0) && !sleeps {
+            let text = format!("Kubernetes {} has no such hooks (1.30); remove it", given.cluster);
+            self.is_wrong("stop-delay", &text);
+        }
+        if sleeps { said.unwrap_or(STOP_DELAY) } else { 0 }
+    }
+
+    /// Whole seconds, rounded up.
+    fn seconds(&mut self, key: &str) -> Option<u64> {
+        let value = self.all.remove(key)?;
         match crate::duration::parse(&value) {
-            Ok(grace) => Some(grace.max(Duration::from_secs(1)).as_secs()),
+            Ok(time) => Some(time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
             Err(why) => {
-                self.is_wrong("shutdown-grace-period", &why);
+                self.is_wrong(key, &why);
                 None
             }
         }

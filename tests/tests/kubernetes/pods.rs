@@ -6,10 +6,11 @@ use serde_json::Value;
 use std::{collections::BTreeMap, process::Command};
 use weir_tests::{
     client, eventually,
-    kubelet::{Kubelet, Running},
+    kubelet::{Kubelet, Running, ZONE},
     mesh::Mesh,
     peers,
     pods::{MIDDLE, Network, Pod},
+    process::Process,
 };
 
 const PODS: &str = "
@@ -78,13 +79,7 @@ impl World<'_> {
         let mesh = self.mesh;
         let join = async |object: &Value, pod: &Pod| {
             let account = object["spec"]["serviceAccountName"].as_str().unwrap();
-            let app = object["metadata"]["labels"]["app"].as_str().unwrap_or("none");
-            let workload = format!(
-                "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\n\
-                 spec: {{address: {}, serviceAccount: {account}}}\n",
-                pod.v4
-            );
-            mesh.apply(&workload).await;
+            mesh.apply(&workload(object, pod, "Healthy")).await;
             mesh.token(account).await
         };
         self.kubelet.run(&mut self.network, name, join).await.unwrap_or_else(|why| panic!("{why}"))
@@ -138,7 +133,12 @@ async fn injected_pods_run_captured_are_probed_talk_with_mutual_tls_and_end() {
             (endpoints.iter().filter(|e| e["conditions"]["ready"] == true).count() == 2).then_some(())
         })
         .await;
+    assert_eq!(
+        running[0].object["metadata"]["labels"]["topology.kubernetes.io/zone"], ZONE,
+        "the sidecar knows its place"
+    );
     traffic(&running, &curl, &address).await;
+    deletion(&installed, &world, &mut running, &curl, &address).await;
     for (name, annotations, command) in [
         ("native", "", ""),
         ("classic", "config.weir.dev/native-sidecar: disabled", &*format!("command: ['{}'],", curl.display())),
@@ -189,6 +189,57 @@ async fn traffic(running: &[Running], curl: &std::path::Path, address: &str) {
         let (_, said) = server.pod.run(curl, &["-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", &uri]).await;
         assert_eq!(said, "403");
     }
+}
+
+/// A pod is deleted while its service is called, one request after the other: none is lost.
+async fn deletion(
+    installed: &Installed,
+    world: &World<'_>,
+    running: &mut Vec<Running>,
+    curl: &std::path::Path,
+    address: &str,
+) {
+    let is = |pod: &Running, account: &str| pod.object["spec"]["serviceAccountName"] == account;
+    let place = running.iter().position(|pod| is(pod, "server")).expect("a server");
+    let mut leaving = running.remove(place);
+    let caller = running.iter().find(|pod| is(pod, "client")).expect("a client");
+    let uri = format!("http://{address}/x[1-8000]");
+    let mut load = caller.pod.command(curl);
+    load.args(["-sS", "-m", "120", "-o", "/dev/null", "-w", "%{http_code}\\n", &uri]);
+    let mut load = Process::start("load", installed.mesh.folder.path(), &mut load);
+    let name = leaving.object["metadata"]["name"].as_str().unwrap().to_owned();
+    let begun = std::time::Instant::now();
+    while load.log().lines().count() < 200 {
+        let state = || format!("{}\n{}", load.log(), caller.log());
+        assert!(begun.elapsed().as_secs() < 30, "it is not called:\n{}", state());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    installed.cluster.kubectl(&["delete", "pod", &name, "--wait=false"]).await;
+    // What the control plane sees of the deletion, said by the test.
+    world.mesh.apply(&workload(&leaving.object, &leaving.pod, "Draining")).await;
+    assert!(leaving.end().await, "{}", leaving.log());
+    installed.cluster.kubectl(&["delete", "pod", &name, "--grace-period=0", "--force"]).await;
+    load.ended(std::time::Duration::from_secs(60)).await;
+    let said = load.log();
+    let lost: Vec<_> = said.lines().filter(|status| *status != "200").take(5).collect();
+    assert!(
+        lost.is_empty() && said.lines().count() == 8000,
+        "{} calls, {lost:?}:\n{}",
+        said.lines().count(),
+        caller.log()
+    );
+}
+
+/// A pod's place in the mesh.
+fn workload(object: &Value, pod: &Pod, health: &str) -> String {
+    let account = object["spec"]["serviceAccountName"].as_str().unwrap();
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let app = object["metadata"]["labels"]["app"].as_str().unwrap_or("none");
+    format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\n\
+         spec: {{address: {}, serviceAccount: {account}, health: {health}}}\n",
+        pod.v4
+    )
 }
 
 /// A job ends with its application: its pod, its sidecar, and so the job.
