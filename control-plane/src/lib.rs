@@ -20,6 +20,8 @@
 //! 11. [`fleet`] notes who has applied the change, who has refused it, and after how long.
 //! 12. [`api`] tells it: `/api/v1/changes/{version}?wait=30s`, and `weir status` prints it.
 //!
+//! In a cluster, [`webhook`] is asked about every pod that is made in a namespace with sidecars; [`inject`] decides, purely.
+//!
 //! [`up`] runs a whole mesh of a folder on one machine. [`metrics`] counts.
 
 pub mod api;

@@ -55,7 +55,6 @@ pub struct Cluster {
     metrics: Metrics,
     /// Counts changes of namespaces.
     changed: Arc<watch::Sender<u64>>,
-    synced: Arc<watch::Sender<bool>>,
 }
 
 impl Cluster {
@@ -70,18 +69,12 @@ impl Cluster {
             settings,
             metrics,
             changed: Arc::default(),
-            synced: Arc::new(watch::Sender::new(false)),
         }
     }
 
     /// Which Kubernetes it is.
     pub fn version(&self) -> watch::Receiver<Version> {
         self.version.subscribe()
-    }
-
-    /// Whether all namespaces are known.
-    pub fn synced(&self) -> watch::Receiver<bool> {
-        self.synced.subscribe()
     }
 
     /// `namespace/name` of pods that should have a sidecar and have none; and how many there are in all.
@@ -136,10 +129,7 @@ impl Cluster {
                     listed.insert(namespace.name.clone());
                     self.known.put(namespace);
                 }
-                Ok(watcher::Event::InitDone) => {
-                    self.known.keep(&listed);
-                    self.synced.send_replace(true);
-                }
+                Ok(watcher::Event::InitDone) => self.known.keep(&listed),
                 Ok(watcher::Event::Apply(object)) => self.known.put(Namespace::of(&value(&object))),
                 Ok(watcher::Event::Delete(object)) => self.known.remove(&Namespace::of(&value(&object)).name),
                 Err(error) => {

@@ -104,11 +104,34 @@ async fn pods_of_labelled_namespaces_come_out_with_a_sidecar_and_others_as_they_
     assert!(mesh.cluster.try_kubectl(&["-n", "plain", "get", "configmap", "weir-roots"]).await.is_err());
     assert_eq!(mesh.metric("weir_cp_injections_total{result=\"injected\"}").await.as_deref(), Some("4"));
     documents_are_read(&mesh).await;
+    pod_security_is_kept(&mesh).await;
     // A misspelt wish is refused where it is written.
     let wrong = pod("wrong", "").replace("labels: {}", "annotations: {config.weir.dev/skip-inbond-ports: '1'}");
     let why = in_namespace(&mesh, "demo", &wrong).await.unwrap_err();
     assert!(why.contains("skip-inbond-ports: it is not known"), "{why}");
     away(&mut mesh).await;
+}
+
+/// Where the cluster enforces pod security, pods with a sidecar keep to it as they did without; so do the control planes.
+async fn pod_security_is_kept(mesh: &Installed) {
+    let security = "{allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}";
+    for level in ["baseline", "restricted"] {
+        let namespace = format!("of-{level}");
+        let labels = format!("weir.dev/inject: enabled, pod-security.kubernetes.io/enforce: {level}");
+        mesh.namespace(&namespace, &labels).await;
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  securityContext: {{runAsNonRoot: true, seccompProfile: \
+             {{type: RuntimeDefault}}}}\n  containers: [{{name: web, image: 'web:1', securityContext: {security}}}]\n"
+        );
+        in_namespace(mesh, &namespace, &text).await.unwrap_or_else(|why| panic!("{level}: {why}"));
+        let pod = mesh.cluster.get(&["-n", &namespace, "pod", "web"]).await;
+        assert_eq!(names(&pod["spec"]["initContainers"]), ["weir-proxy"], "{level}");
+        let told = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        assert!(told.iter().any(|e| e["name"] == "HTTP_PROXY" && e["value"] == "http://127.0.0.1:15080"));
+    }
+    let replicas = mesh.pods("weir-system").await;
+    assert_eq!(replicas.len(), 3, "the control planes' own pods are not let in");
+    assert!(replicas.iter().all(|pod| pod["spec"]["initContainers"].is_null()));
 }
 
 /// What the control plane would refuse never gets in, though its kind's schema knows nothing of it.

@@ -205,7 +205,9 @@ async fn deletion(
     let caller = running.iter().find(|pod| is(pod, "client")).expect("a client");
     let uri = format!("http://{address}/x[1-8000]");
     let mut load = caller.pod.command(curl);
-    load.args(["-sS", "-m", "120", "-o", "/dev/null", "-w", "%{http_code}\\n", &uri]);
+    // Calls that nobody may send twice, ten of them at each server at any time.
+    load.args(["--no-progress-meter", "-m", "120", "-Z", "--parallel-max", "20", "-X", "POST"]);
+    load.args(["-o", "/dev/null", "-w", "%{http_code}\\n", &uri]);
     let mut load = Process::start("load", installed.mesh.folder.path(), &mut load);
     let name = leaving.object["metadata"]["name"].as_str().unwrap().to_owned();
     let begun = std::time::Instant::now();
