@@ -34,7 +34,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["cli"],
     &["up"],
     &["app"],
-    &["client", "folder", "serve"],
+    &["client", "folder", "serve", "status"],
     &["failure"],
     &["api"],
     &["xds"],

@@ -1,4 +1,5 @@
 //! Weir in a real cluster: the API server takes our kinds, the control plane follows it, and writes back.
 
 mod cluster;
+mod control_plane;
 mod crds;
