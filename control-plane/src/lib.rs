@@ -42,6 +42,7 @@ pub mod leader;
 pub mod machine;
 pub mod metrics;
 mod serve;
+pub mod status;
 pub mod store;
 pub mod tls;
 pub mod up;

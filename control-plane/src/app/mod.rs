@@ -2,6 +2,7 @@
 //! addresses that were really bound; ends in order.
 
 mod adapters;
+mod cluster;
 mod health;
 mod history;
 mod options;
@@ -23,6 +24,7 @@ use crate::{
     tls, webhook, xds,
 };
 use adapters::{FleetPort, IdentityPort, StoreVault};
+use cluster::Cluster;
 use health::Health;
 use history::{History, Recorded};
 use prometheus::Registry;
@@ -93,7 +95,11 @@ impl App {
         let fleet = Fleet::new(metrics.clone());
         let history = Arc::new(History::default());
 
-        let kept = open_store(&options).await?;
+        let cluster = Cluster::open(&options, &metrics).await?;
+        let kept = match &cluster {
+            Some(cluster) => cluster.store(),
+            None => open_store(&options).await?,
+        };
         history.start(&kept.snapshot(), &fleet);
         let store: Arc<dyn Store> = Arc::new(Recorded::new(kept, history.clone(), fleet.clone()));
         let vault = StoreVault(store.clone());
@@ -131,7 +137,11 @@ impl App {
         let health = Health::new(&registry, world.clone(), report, running.stop.clone())?;
         running.serve(sockets.metrics, health.router(registry));
         running.serve(sockets.api, api::router(api));
-        let parts = xds::server::Parts { worlds: world, ca, tokens, fleet, metrics };
+        if let Some(cluster) = &cluster {
+            cluster.start(&fleet, &running.tasks, &running.stop);
+        }
+        let reviews = cluster.as_ref().and_then(Cluster::reviews);
+        let parts = xds::server::Parts { worlds: world, ca, tokens, reviews, fleet, metrics };
         xds::server::start(sockets.xds, parts, &options.xds_options(), &running.tasks, &running.stop)?;
         tracing::info!(api = %addresses.api, xds = %addresses.xds, metrics = %addresses.metrics, "the control plane is up");
         Ok(running)

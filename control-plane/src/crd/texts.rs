@@ -126,6 +126,8 @@ text! {
     }
     /// A map of texts.
     Texts { "type": "object", "maxProperties": 1000, "additionalProperties": { "type": "string" } }
+    /// A generation of a document. (The largest number of all would be no number of JSON.)
+    Generation { "type": "integer", "format": "int64", "minimum": 0 }
     /// When a condition changed.
     Time { "type": "string", "format": "date-time" }
 }
@@ -200,6 +202,4 @@ whole! {
     PerSecond 0 1000000
     /// A limit of a sidecar.
     Limit 0 4294967295u32
-    /// A generation of a document.
-    Generation 0 9223372036854775807i64
 }

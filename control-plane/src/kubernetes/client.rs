@@ -15,11 +15,14 @@ pub struct Options {
     pub namespace: String,
 }
 
-/// The namespace that is ours unless told otherwise.
-pub const NAMESPACE: &str = "weir-system";
+/// The namespace of a pod, as Kubernetes writes it into each container.
+const OWN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// The longest that one call takes, save a watch. The longest between two signs of life of a watch is longer.
-pub const CALL: Duration = Duration::from_secs(10);
+/// The namespace that is ours unless told otherwise: that of the pod that this process is in, if it is in one.
+pub fn namespace() -> String {
+    let own = std::fs::read_to_string(OWN).unwrap_or_default();
+    if own.trim().is_empty() { "weir-system".into() } else { own.trim().into() }
+}
 
 /// A client; nobody is asked anything yet.
 ///

@@ -35,7 +35,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["up"],
     &["app"],
     &["webhook"],
-    &["client", "folder", "serve"],
+    &["client", "folder", "serve", "status"],
     &["failure"],
     &["api"],
     &["xds"],
