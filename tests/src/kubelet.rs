@@ -53,12 +53,12 @@ impl<'c> Kubelet<'c> {
     }
 
     /// Runs a pod of the namespace `default`: returns when all its containers are started. `token`: what is projected as the
-    /// service account's. The object is given back with its address before anything is started.
+    /// service account's.
     pub async fn run(
         &self,
         network: &mut Network,
         name: &str,
-        token: impl AsyncFn(&Value, &Pod) -> String,
+        token: impl AsyncFn(&Value) -> String,
     ) -> Result<Running, String> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).expect("a folder");
@@ -66,7 +66,11 @@ impl<'c> Kubelet<'c> {
         self.bind(name, &folder).await;
         let object = self.cluster.get(&["pod", name]).await;
         let pod = network.pod(name, &folder);
-        let token = token(&object, &pod).await;
+        // A kubelet tells the address as soon as there is one, long before anything is ready.
+        let address = pod.v4.to_string();
+        let known = json!({ "status": { "phase": "Pending", "podIP": address, "podIPs": [{ "ip": address }] } });
+        self.patch(name, &known).await;
+        let token = token(&object).await;
         let volumes = self.volumes(&object, &folder, &token).await;
         let mut running =
             Running { object: object.clone(), pod, name: name.into(), sidecars: vec![], containers: vec![] };
@@ -204,10 +208,12 @@ impl<'c> Kubelet<'c> {
             "podIPs": [{ "ip": running.pod.v4.to_string() }],
             "conditions": [condition("Ready"), condition("ContainersReady"), { "type": "Initialized", "status": "True" }],
         } });
+        self.patch(&running.name, &status).await;
+    }
+
+    async fn patch(&self, name: &str, status: &Value) {
         let patch = status.to_string();
-        self.cluster
-            .kubectl(&["patch", "pod", &running.name, "--subresource=status", "--type=merge", "-p", &patch])
-            .await;
+        self.cluster.kubectl(&["patch", "pod", name, "--subresource=status", "--type=merge", "-p", &patch]).await;
     }
 }
 

@@ -65,9 +65,10 @@ impl Installed {
             .args(["--webhook", &self.webhook.to_string(), "--log", "info,weir_control_plane=debug"])
             .arg("--sidecars")
             .arg(settings)
-            .arg("--data")
-            .arg(mesh.folder.path().join("data"))
-            .env("KUBECONFIG", kubeconfig);
+            .args(["--kubernetes", "true", "--kubernetes-namespace", "weir-system"])
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .env("KUBECONFIG", &kubeconfig);
         self.mesh.control_plane = Some(Process::start("control-plane", self.mesh.folder.path(), &mut command));
         for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
             self.until("caBundle is written", async || {

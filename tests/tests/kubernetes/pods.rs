@@ -5,11 +5,12 @@ use crate::installed::Installed;
 use serde_json::Value;
 use std::{collections::BTreeMap, process::Command};
 use weir_tests::{
-    client, eventually,
+    client,
+    cluster::Cluster,
+    eventually,
     kubelet::{Kubelet, Running, ZONE},
-    mesh::Mesh,
     peers,
-    pods::{MIDDLE, Network, Pod},
+    pods::{MIDDLE, Network},
     process::Process,
 };
 
@@ -70,19 +71,24 @@ spec: {action: Allow, rules: [{from: [{serviceAccounts: [client]}]}]}
 struct World<'c> {
     kubelet: Kubelet<'c>,
     network: Network,
-    mesh: &'c Mesh,
+    cluster: &'c Cluster,
 }
 
 impl World<'_> {
-    /// Runs a pod. Its place in the mesh and its token are given here: by its address, as the API server would be told it.
+    /// Runs a pod, with a token that the API server has made for it and the mesh.
     async fn run(&mut self, name: &str) -> Running {
-        let mesh = self.mesh;
-        let join = async |object: &Value, pod: &Pod| {
-            let account = object["spec"]["serviceAccountName"].as_str().unwrap();
-            mesh.apply(&workload(object, pod, "Healthy")).await;
-            mesh.token(account).await
+        let cluster = self.cluster;
+        let token = async |object: &Value| {
+            let (account, uid) = (&object["spec"]["serviceAccountName"], &object["metadata"]["uid"]);
+            let bound = ["--bound-object-kind", "Pod", "--bound-object-name", name, "--bound-object-uid"];
+            let arguments = [
+                &["create", "token", account.as_str().unwrap(), "--audience", "weir"],
+                &bound[..],
+                &[uid.as_str().unwrap()],
+            ];
+            cluster.kubectl(&arguments.concat()).await.trim().to_owned()
         };
-        self.kubelet.run(&mut self.network, name, join).await.unwrap_or_else(|why| panic!("{why}"))
+        self.kubelet.run(&mut self.network, name, token).await.unwrap_or_else(|why| panic!("{why}"))
     }
 }
 
@@ -99,6 +105,7 @@ async fn injected_pods_run_captured_are_probed_talk_with_mutual_tls_and_end() {
     let cluster = &installed.cluster;
     cluster.kubectl(&["label", "namespace", "default", "weir.dev/inject=enabled"]).await;
     cluster.apply(PODS).await;
+    cluster.apply(POLICY).await;
     let peer = format!("{}/peers/captured_peer.py", env!("CARGO_MANIFEST_DIR"));
     let programs = [
         ("peer", vec![python.display().to_string(), peer]),
@@ -106,8 +113,9 @@ async fn injected_pods_run_captured_are_probed_talk_with_mutual_tls_and_end() {
         ("curl", vec![curl.display().to_string()]),
     ];
     let kubelet = Kubelet::new(cluster, installed.mesh.folder.path(), BTreeMap::from(programs));
-    let mut world = World { kubelet, network, mesh: &installed.mesh };
-    let address = service(&installed).await;
+    let mut world = World { kubelet, network, cluster };
+    let service = cluster.get(&["service", "server"]).await;
+    let address = service["spec"]["clusterIP"].as_str().expect("an address").to_owned();
 
     let names = installed
         .until("three pods", async || {
@@ -138,25 +146,13 @@ async fn injected_pods_run_captured_are_probed_talk_with_mutual_tls_and_end() {
         "the sidecar knows its place"
     );
     traffic(&running, &curl, &address).await;
-    deletion(&installed, &world, &mut running, &curl, &address).await;
+    deletion(&installed, &mut running, &curl, &address).await;
     for (name, annotations, command) in [
         ("native", "", ""),
         ("classic", "config.weir.dev/native-sidecar: disabled", &*format!("command: ['{}'],", curl.display())),
     ] {
         job(&installed, &mut world, &once(name, annotations, command, &address), name).await;
     }
-}
-
-/// The service as the mesh knows it, with the address that the cluster gave it.
-async fn service(installed: &Installed) -> String {
-    let service = installed.cluster.get(&["service", "server"]).await;
-    let address = service["spec"]["clusterIP"].as_str().expect("an address").to_owned();
-    let document = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: server}}\nspec: {{clusterIP: {address}, selector: {{app: server}}, \
-         ports: [{{name: http, port: 80, targetPort: 8080, appProtocol: http}}]}}\n---{POLICY}"
-    );
-    installed.mesh.apply(&document).await;
-    address
 }
 
 async fn traffic(running: &[Running], curl: &std::path::Path, address: &str) {
@@ -192,13 +188,7 @@ async fn traffic(running: &[Running], curl: &std::path::Path, address: &str) {
 }
 
 /// A pod is deleted while its service is called, one request after the other: none is lost.
-async fn deletion(
-    installed: &Installed,
-    world: &World<'_>,
-    running: &mut Vec<Running>,
-    curl: &std::path::Path,
-    address: &str,
-) {
+async fn deletion(installed: &Installed, running: &mut Vec<Running>, curl: &std::path::Path, address: &str) {
     let is = |pod: &Running, account: &str| pod.object["spec"]["serviceAccountName"] == account;
     let place = running.iter().position(|pod| is(pod, "server")).expect("a server");
     let mut leaving = running.remove(place);
@@ -217,8 +207,6 @@ async fn deletion(
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     installed.cluster.kubectl(&["delete", "pod", &name, "--wait=false"]).await;
-    // What the control plane sees of the deletion, said by the test.
-    world.mesh.apply(&workload(&leaving.object, &leaving.pod, "Draining")).await;
     assert!(leaving.end().await, "{}", leaving.log());
     installed.cluster.kubectl(&["delete", "pod", &name, "--grace-period=0", "--force"]).await;
     load.ended(std::time::Duration::from_secs(60)).await;
@@ -230,18 +218,6 @@ async fn deletion(
         said.lines().count(),
         caller.log()
     );
-}
-
-/// A pod's place in the mesh.
-fn workload(object: &Value, pod: &Pod, health: &str) -> String {
-    let account = object["spec"]["serviceAccountName"].as_str().unwrap();
-    let name = object["metadata"]["name"].as_str().unwrap();
-    let app = object["metadata"]["labels"]["app"].as_str().unwrap_or("none");
-    format!(
-        "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\n\
-         spec: {{address: {}, serviceAccount: {account}, health: {health}}}\n",
-        pod.v4
-    )
 }
 
 /// A job ends with its application: its pod, its sidecar, and so the job.
