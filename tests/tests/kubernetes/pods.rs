@@ -153,6 +153,8 @@ async fn injected_pods_run_captured_are_probed_talk_with_mutual_tls_and_end() {
     ] {
         job(&installed, &mut world, &once(name, annotations, command, &address), name).await;
     }
+    let log = installed.mesh.control_plane.as_ref().map(Process::log).unwrap_or_default();
+    assert!(!log.contains("orbidden"), "the rights of the manifests are not enough:\n{log}");
 }
 
 async fn traffic(running: &[Running], curl: &std::path::Path, address: &str) {
