@@ -20,6 +20,8 @@
 //! 11. [`fleet`] notes who has applied the change, who has refused it, and after how long.
 //! 12. [`api`] tells it: `/api/v1/changes/{version}?wait=30s`, and `weir status` prints it.
 //!
+//! In a cluster, [`webhook`] is asked about every pod that is made in a namespace with sidecars; [`inject`] decides, purely.
+//!
 //! [`up`] runs a whole mesh of a folder on one machine. [`metrics`] counts.
 
 pub mod api;
@@ -28,15 +30,21 @@ pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod compile;
+pub mod crd;
 mod duration;
 mod failure;
 pub mod fleet;
 pub mod folder;
 pub mod index;
+pub mod inject;
+pub mod kubernetes;
+pub mod leader;
 pub mod machine;
 pub mod metrics;
 mod serve;
+pub mod status;
 pub mod store;
 pub mod tls;
 pub mod up;
+pub mod webhook;
 pub mod xds;

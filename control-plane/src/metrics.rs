@@ -41,6 +41,14 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// `weir_cp_root_expiration_timestamp_seconds`
     pub root_expiration: IntGauge,
+    /// `weir_cp_store_connected`: 1 while a store on a server is followed.
+    pub store_connected: IntGauge,
+    /// `weir_cp_store_failures_total`: calls to a store on a server that were made again.
+    pub store_failures: IntCounter,
+    /// `weir_cp_store_conflicts_total`: transactions worked out anew because another replica was quicker.
+    pub store_conflicts: IntCounter,
+    /// `weir_cp_leader`: 1 while this replica leads.
+    pub leader: IntGauge,
 }
 
 impl Metrics {
@@ -68,6 +76,11 @@ impl Metrics {
             handshakes: r.counters("tls_handshake_failures_total", "TLS handshakes that failed", &["reason"])?,
             connections: r.gauge("connections", "Open connections to the xDS port")?,
             root_expiration: r.gauge("root_expiration_timestamp_seconds", "When the issuing certificate ends")?,
+            store_connected: r.gauge("store_connected", "1 while a store on a server is followed")?,
+            store_failures: r.counter("store_failures_total", "Calls to the store's server that were made again")?,
+            store_conflicts: r
+                .counter("store_conflicts_total", "Transactions that another replica was quicker than")?,
+            leader: r.gauge("leader", "1 while this replica leads")?,
         })
     }
 }
@@ -77,6 +90,12 @@ struct Register<'a>(&'a Registry);
 impl Register<'_> {
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         let metric = IntGauge::with_opts(opts(name, help))?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let metric = IntCounter::with_opts(opts(name, help))?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }

@@ -89,6 +89,27 @@ pub fn incoming(
     Ok(accept::run(listener, Arc::new(config), options.clone(), metrics.clone(), tasks, stop.clone()))
 }
 
+/// TLS for who calls us without an identity (Kubernetes, for one), under these names; the certificate is renewed on time,
+/// by a task of `tasks` that ends with `stop`.
+///
+/// # Errors
+/// No certificate can be made.
+pub fn https(
+    ca: &Arc<Ca>,
+    names: Vec<String>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Arc<ServerConfig>, Error> {
+    let own = Own::new(ca, names, Options::default().lifetime, SystemTime::now())?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&own) as _);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tasks.spawn(own.renew(Arc::clone(ca), stop.clone()));
+    Ok(Arc::new(config))
+}
+
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

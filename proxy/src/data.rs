@@ -6,7 +6,7 @@ use crate::{
     listen::{self, Bound, Inbound, Outbound, Places},
     record::Recorder,
     stack,
-    state::State,
+    state::{Probes, State},
     telemetry::{AccessLog, Direction, Metrics},
     tls,
     tunnel::Tunnel,
@@ -18,6 +18,8 @@ use tokio::sync::watch;
 pub struct Plane {
     /// The configuration.
     pub state: Arc<State>,
+    /// What a kubelet may ask.
+    pub probes: Arc<Probes>,
     /// Accepts mutual TLS.
     pub server: tls::Server,
     /// Where is counted.
@@ -99,7 +101,8 @@ pub fn start(
     let in_parts = parts(&tunnel_in);
     let metrics = plane.metrics.clone();
     let life = lives.inbound.clone();
-    let into = Inbound::new(plane.state, plane.server, in_parts, recorder, metrics.clone(), tunnel_in, life, captures);
+    let probes = captures.then_some(plane.probes);
+    let into = Inbound::new(plane.state, plane.server, in_parts, recorder, metrics.clone(), tunnel_in, life, probes);
     let (out_places, in_places) = (Places::new(limits.connections), Places::new(limits.connections));
     let (stop, stopped) = watch::channel(false);
     let accepting = |stop: &drain::Watch| listen::Accepting {

@@ -3,13 +3,13 @@
 //! 0: ended when told to, all work finished. 1: work was cut, or it could not start. 2: the arguments make no sense.
 
 use clap::Parser;
-use std::{io::Read, process::ExitCode, thread};
+use std::{io::Read, process::ExitCode, thread, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 use weir_proxy::{
-    admin::{Command, Logging},
+    admin::{self, Command, Logging},
     app::{self, Ended, Running},
     handover,
     options::{Args, Options},
@@ -20,10 +20,18 @@ use weir_proxy::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let options = match Args::parse().resolve() {
+    let args = Args::parse();
+    let await_ready = args.await_ready.map(Duration::from_secs);
+    let options = match args.resolve() {
         Ok(options) => options,
         Err(error) => return fail(&error, 2),
     };
+    if let Some(patience) = await_ready {
+        return match admin::wait(options.listen.health, patience) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(&why, 1),
+        };
+    }
     let logging = match Logging::start(&options.log, options.log_format) {
         Ok(logging) => logging,
         Err(error) => return fail(&error, 2),

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use weir_config::{
-    bootstrap::{self, LogFormat},
+    bootstrap::{self, LogFormat, Probe},
     model::{SpiffeId, TrustDomain},
 };
 use zeroize::Zeroizing;
@@ -89,6 +89,10 @@ pub struct Args {
     /// Where `/readyz` and `/livez` are [default: 0.0.0.0:15021].
     #[arg(long, env = "WEIR_HEALTH", value_name = "ADDRESS")]
     pub health: Option<SocketAddr>,
+    /// What a kubelet asks the application without an identity, separated by spaces: `http://:8080/healthz`, `grpc://:9090`,
+    /// `tcp://:5432`. Exactly that is let through where traffic is captured.
+    #[arg(long, env = "WEIR_PROBES", value_name = "PROBES", value_delimiter = ' ')]
+    pub probes: Vec<Probe>,
     /// Data threads [default: the machine's processors, at most 2].
     #[arg(long, env = "WEIR_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
@@ -125,6 +129,9 @@ pub struct Args {
     /// Which requests are logged: off, errors, all, or errors and a share of the others, such as 1% [default: off].
     #[arg(long, env = "WEIR_ACCESS_LOG", value_name = "WHICH")]
     pub access_log: Option<Mode>,
+    /// Do not serve: wait for the sidecar that does, with the same options, to be ready, and end; with 1 if it is not in time.
+    #[arg(long, value_name = "SECONDS")]
+    pub await_ready: Option<u64>,
     /// End when standard input ends: whoever started this process is gone then.
     #[arg(long, env = "WEIR_EXIT_WITH_PARENT")]
     pub exit_with_parent: bool,
@@ -162,6 +169,8 @@ pub struct Options {
     pub dns: Option<u16>,
     /// Which file names the resolvers.
     pub resolv_conf: PathBuf,
+    /// What a kubelet asks the application without an identity.
+    pub probes: Vec<Probe>,
     /// Data threads.
     pub workers: usize,
     /// How long a drain may take.
@@ -315,6 +324,7 @@ impl Args {
             capture,
             dns: self.dns.or(file.listen.dns).or(capture.map(|_| dns::PORT)).filter(|port| *port != 0),
             resolv_conf: self.resolv_conf.or(beside(file.resolv_conf)).unwrap_or_else(|| "/etc/resolv.conf".into()),
+            probes: if self.probes.is_empty() { file.probes } else { self.probes },
             workers: self.workers.or(file.workers).unwrap_or(processors.min(2)).clamp(1, 64),
             drain: Duration::from_secs(self.drain_seconds.or(file.drain_seconds).unwrap_or(30)),
             drain_delay: Duration::from_secs(self.drain_delay_seconds.or(file.drain_delay_seconds).unwrap_or(1)),

@@ -1,6 +1,7 @@
 """A gRPC server and client (grpcio, no generated code): all four kinds of call, deadlines, binary metadata, large
 messages, status and trailers. `server PORT`, or `client HOST:PORT` (a sidecar's outbound address), or `hold HOST:PORT
-COUNT [AUTHORITY]`: keeps so many streams talking, and makes calls beside them, until its standard input ends."""
+COUNT [AUTHORITY]`: keeps so many streams talking, and makes calls beside them, until its standard input ends.
+`health HOST:PORT`: the health protocol, and another call."""
 
 import concurrent.futures
 import sys
@@ -16,6 +17,7 @@ LARGE = b"x" * (3 << 20)
 class Echo(grpc.GenericRpcHandler):
     def service(self, details):
         return {
+            "/grpc.health.v1.Health/Check": grpc.unary_unary_rpc_method_handler(lambda *_: b"\x08\x01"),
             "/test.Echo/Unary": grpc.unary_unary_rpc_method_handler(self.unary),
             "/test.Echo/ServerStream": grpc.unary_stream_rpc_method_handler(self.server_stream),
             "/test.Echo/ClientStream": grpc.stream_unary_rpc_method_handler(self.client_stream),
@@ -165,10 +167,25 @@ def hold(address, count):
     print(f"all streams lived: {sum(talked)} messages, {calls[0]} calls")
 
 
+def health(target):
+    """As a kubelet asks it; and what it does not ask."""
+    with grpc.insecure_channel(target) as channel:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20)
+        try:
+            channel.unary_unary("/test.Echo/Unary")(b"x", timeout=20)
+            other = "OK"
+        except grpc.RpcError as error:
+            other = error.code().name
+    serving = "serving" if answer == b"\x08\x01" else answer
+    print(f"{serving}; Unary: {other}")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "server":
         serve(int(sys.argv[2]))
     elif sys.argv[1] == "hold":
         hold(sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1] == "health":
+        health(sys.argv[2])
     else:
         call(sys.argv[2])

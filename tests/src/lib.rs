@@ -5,7 +5,9 @@
 pub mod anyone;
 pub mod application;
 pub mod client;
+pub mod cluster;
 pub mod frames;
+pub mod kubelet;
 pub mod load;
 pub mod mesh;
 pub mod message;

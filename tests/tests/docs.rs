@@ -60,7 +60,7 @@ fn every_weir_command_is_one() {
     for (place, text) in blocks("sh") {
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();
-            for part in line.split("&&").map(str::trim) {
+            for part in line.split("&&").flat_map(|part| part.split('|')).map(str::trim) {
                 let part = part.trim_start_matches("./target/release/");
                 let Some(arguments) = part.strip_prefix("weir ") else { continue };
                 // Every word is checked by clap; `--help` keeps it from being done.
@@ -77,4 +77,42 @@ fn every_weir_command_is_one() {
         }
     }
     assert!(checked >= 4, "the README shows commands");
+}
+
+#[test]
+fn every_object_of_kubernetes_is_one() {
+    let blocks = blocks("kubernetes");
+    assert!(!blocks.is_empty(), "docs/kubernetes.md shows a namespace");
+    for (place, text) in blocks {
+        // What is no pod passes to the letter, and what is no YAML does not pass.
+        assert_eq!(injected(&text, None), text, "{place}");
+        assert!(text.contains("apiVersion: ") && text.contains("kind: "), "{place}");
+    }
+}
+
+#[test]
+fn every_setting_of_sidecars_is_one() {
+    let blocks = blocks("sidecars");
+    assert!(!blocks.is_empty(), "docs/kubernetes.md shows settings");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: a}]}\n";
+    for (place, text) in blocks {
+        let with = injected(pod, Some(&text));
+        assert!(with.contains("registry.example/weir-proxy:0.1.0") && with.contains("512Mi"), "{place}: {with}");
+    }
+}
+
+/// What `weir inject` makes of manifests.
+fn injected(manifests: &str, settings: Option<&str>) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, with) = (folder.path().join("m.yaml"), folder.path().join("s.yaml"));
+    fs::write(&file, manifests).expect("a file");
+    let mut command = Command::new(binaries().join("weir"));
+    command.args(["inject", "-f"]).arg(&file);
+    if let Some(settings) = settings {
+        fs::write(&with, settings).expect("a file");
+        command.arg("--settings").arg(&with);
+    }
+    let output = command.output().expect("weir");
+    assert!(output.status.success(), "{manifests}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
 }

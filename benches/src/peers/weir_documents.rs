@@ -87,7 +87,7 @@ spec:
     - {group: "", kind: Service, name: bench-grpc}
   loadBalancing: {algorithm: PeakEwma}
   retry:
-    on: [connect-failure, refused-stream, reset, gateway-error, unavailable]
+    retryOn: [connect-failure, refused-stream, reset, gateway-error, unavailable]
     attempts: 2
     perTryTimeout: 5s
     backoff: {base: 25ms, max: 250ms}

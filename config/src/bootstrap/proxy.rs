@@ -7,6 +7,7 @@
 //! stateDirectory: /var/lib/weir/web-1
 //! ```
 
+use super::Probe;
 use crate::model::TrustDomain;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -36,6 +37,9 @@ pub struct Proxy {
     pub resolv_conf: Option<PathBuf>,
     /// Addresses. Port 0: any free one.
     pub listen: Listen,
+    /// What a kubelet asks the application without an identity, where traffic is captured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
     /// Data threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,

@@ -40,7 +40,7 @@ const OUTCOMES: [(&str, Outcome); 10] = [
 /// `retry` of a TrafficPolicy.
 pub(super) fn policy(r: &mut Reader, node: &Node) -> Option<Switch<RetryPolicy>> {
     let mut f = r.fields(node)?;
-    let named = f.optional(r, "on", |r, n| r.list(n, |r, n, _| r.word(n, &OUTCOMES)));
+    let named = outcomes(r, &mut f);
     let statuses = f.optional(r, "statusCodes", |r, n| statuses(r, n, 200));
     let attempts = attempts(r, &mut f);
     let timeout = f.optional(r, "perTryTimeout", |r, n| r.duration_in(n, MILLI, LONGEST));
@@ -68,6 +68,17 @@ pub(super) fn policy(r: &mut Reader, node: &Node) -> Option<Switch<RetryPolicy>>
     on.grpc.dedup();
     on.statuses = statuses.unwrap_or_default();
     Some(Switch::On(RetryPolicy { on, attempts, per_try_timeout: timeout, backoff }))
+}
+
+/// `retryOn`, or `on`, which YAML 1.1 reads as `true` unless it is in quotes: `kubectl` does.
+fn outcomes(r: &mut Reader, f: &mut Fields<'_>) -> Option<Vec<Outcome>> {
+    if let (Some(node), Some(_)) = (f.find("on"), f.find("retryOn")) {
+        let remedy = Some("leave `on` out".into());
+        r.within("on", |r| r.issue(node, "`on` is another name of `retryOn`, which is there too", remedy));
+    }
+    let words = |r: &mut Reader, n: &Node| r.list(n, |r, n, _| r.word(n, &OUTCOMES));
+    let named = f.optional(r, "retryOn", words);
+    named.or_else(|| f.optional(r, "on", words))
 }
 
 /// `retry` of a route rule (GEP-1731): the statuses it names, and, as the GEP asks, connections that fail or are reset.

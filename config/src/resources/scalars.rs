@@ -14,16 +14,18 @@ const LABEL_REMEDY: &str = "lower-case letters, digits and `-`, a letter or digi
 const NAME_REMEDY: &str = "lower-case letters, digits, `-` and `.`, a letter or digit at both ends, at most 253";
 
 fn is_label(text: &str) -> bool {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|b| good(b) || b == b'-')
-        && text.bytes().next().is_some_and(good)
-        && text.bytes().last().is_some_and(good)
+    text.len() <= 63 && !text.contains('.') && is_name(text)
 }
 
-/// Whether it is a DNS subdomain.
+/// Whether it is a DNS subdomain as Kubernetes has it: a part between dots may have more than 63 characters. (Pods often do.)
 pub(super) fn is_name(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_label)
+    let good = |part: &str| part.bytes().all(|b| b == b'-' || is_alphanumeric(b));
+    let ends = |part: &str| [part.bytes().next(), part.bytes().last()].iter().all(|b| b.is_some_and(is_alphanumeric));
+    text.len() <= 253 && text.split('.').all(|part| good(part) && ends(part))
+}
+
+fn is_alphanumeric(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
 impl Reader {

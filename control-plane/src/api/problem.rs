@@ -85,6 +85,10 @@ impl From<store::Error> for ApiError {
             E::Limit { .. } => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "limit", "A limit of the store", error.to_string())
             }
+            E::Server { .. } | E::Unknown { .. } => {
+                tracing::error!(%error, "the store does not answer");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store", "The store does not answer", error.to_string())
+            }
             E::Locked { .. } | E::Io { .. } | E::Corrupt { .. } | E::Newer { .. } => Self::internal(&error),
         }
     }

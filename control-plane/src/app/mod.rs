@@ -2,6 +2,7 @@
 //! addresses that were really bound; ends in order.
 
 mod adapters;
+mod cluster;
 mod health;
 mod history;
 mod options;
@@ -9,7 +10,7 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-pub use options::{Options, Settings};
+pub use options::{Options, Settings, Webhook};
 
 use crate::{
     api::{self, Api},
@@ -20,9 +21,10 @@ use crate::{
     metrics::Metrics,
     serve,
     store::{self, Embedded, Memory, Store},
-    xds,
+    tls, webhook, xds,
 };
 use adapters::{FleetPort, IdentityPort, StoreVault};
+use cluster::Cluster;
 use health::Health;
 use history::{History, Recorded};
 use prometheus::Registry;
@@ -52,6 +54,12 @@ pub enum Error {
     /// The xDS port cannot be served.
     #[error(transparent)]
     Xds(#[from] xds::server::Error),
+    /// There is no cluster that could call the webhook.
+    #[error("the admission webhook (--webhook) needs a cluster: {0}; run it in one, or set KUBECONFIG")]
+    Cluster(String),
+    /// The webhook has no certificate.
+    #[error("the admission webhook cannot start: {0}")]
+    Webhook(#[from] tls::Error),
     /// A metric was registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -66,6 +74,8 @@ pub struct Addresses {
     pub xds: SocketAddr,
     /// `/metrics`, `/healthz`, `/readyz`, `/livez`.
     pub metrics: SocketAddr,
+    /// The admission webhook, where there is one.
+    pub webhook: Option<SocketAddr>,
 }
 
 /// The control plane.
@@ -85,7 +95,11 @@ impl App {
         let fleet = Fleet::new(metrics.clone());
         let history = Arc::new(History::default());
 
-        let kept = open_store(&options).await?;
+        let cluster = Cluster::open(&options, &metrics).await?;
+        let kept = match &cluster {
+            Some(cluster) => cluster.store(),
+            None => open_store(&options).await?,
+        };
         history.start(&kept.snapshot(), &fleet);
         let store: Arc<dyn Store> = Arc::new(Recorded::new(kept, history.clone(), fleet.clone()));
         let vault = StoreVault(store.clone());
@@ -117,10 +131,17 @@ impl App {
             xds_address: options.advertised(addresses.xds).into(),
             admin_token: options.admin_token.as_deref().map(Into::into),
         };
+        if let (Some(webhook), Some(listener)) = (options.webhook.clone(), sockets.webhook) {
+            running.webhook(webhook, listener, &options.names, &registry).await?;
+        }
         let health = Health::new(&registry, world.clone(), report, running.stop.clone())?;
         running.serve(sockets.metrics, health.router(registry));
         running.serve(sockets.api, api::router(api));
-        let parts = xds::server::Parts { worlds: world, ca, tokens, fleet, metrics };
+        if let Some(cluster) = &cluster {
+            cluster.start(&fleet, &running.tasks, &running.stop);
+        }
+        let reviews = cluster.as_ref().and_then(Cluster::reviews);
+        let parts = xds::server::Parts { worlds: world, ca, tokens, reviews, fleet, metrics };
         xds::server::start(sockets.xds, parts, &options.xds_options(), &running.tasks, &running.stop)?;
         tracing::info!(api = %addresses.api, xds = %addresses.xds, metrics = %addresses.metrics, "the control plane is up");
         Ok(running)
@@ -176,6 +197,32 @@ impl Running {
         }
     }
 
+    /// Asks the cluster who wants sidecars, and answers it.
+    async fn webhook(
+        &self,
+        options: Webhook,
+        listener: tokio::net::TcpListener,
+        names: &[String],
+        registry: &Registry,
+    ) -> Result<(), Error> {
+        let client = kube::Client::try_default().await.map_err(|e| Error::Cluster(e.to_string()))?;
+        let metrics = webhook::Metrics::new(registry)?;
+        let settings = Arc::new(options.settings);
+        let own = webhook::Names { configuration: options.configuration };
+        let cluster = webhook::Cluster::new(client, own, settings.clone(), metrics.clone());
+        cluster.start(&self.ca, &self.tasks, &self.stop);
+        let mut all: Vec<String> = ["weir-control-plane", "localhost", "127.0.0.1", "::1"].map(Into::into).into();
+        let service = format!("weir-control-plane.{}.svc", settings.namespace);
+        all.extend(names.iter().cloned().chain([service]).filter(|name| !name.is_empty()));
+        all.dedup();
+        let config = tls::https(&self.ca, all, &self.tasks, &self.stop)?;
+        let version = cluster.version();
+        let parts = webhook::Parts { namespaces: Arc::new(cluster), settings, version, metrics };
+        let router = webhook::router(parts);
+        self.tasks.spawn(serve::serve_tls(listener, config, router, self.tasks.clone(), self.stop.clone()));
+        Ok(())
+    }
+
     fn serve(&self, listener: tokio::net::TcpListener, router: axum::Router) {
         self.tasks.spawn(serve::serve(listener, router, self.tasks.clone(), self.stop.clone()));
     }
@@ -191,6 +238,7 @@ struct Sockets {
     api: tokio::net::TcpListener,
     xds: tokio::net::TcpListener,
     metrics: tokio::net::TcpListener,
+    webhook: Option<tokio::net::TcpListener>,
 }
 
 impl Sockets {
@@ -199,11 +247,20 @@ impl Sockets {
             api: serve::bind("the REST API", "--api", options.api).await?,
             xds: serve::bind("xDS", "--xds", options.xds).await?,
             metrics: serve::bind("metrics", "--metrics", options.metrics).await?,
+            webhook: match &options.webhook {
+                Some(webhook) => Some(serve::bind("the admission webhook", "--webhook", webhook.address).await?),
+                None => None,
+            },
         })
     }
 
     fn addresses(&self) -> io::Result<Addresses> {
-        Ok(Addresses { api: self.api.local_addr()?, xds: self.xds.local_addr()?, metrics: self.metrics.local_addr()? })
+        Ok(Addresses {
+            api: self.api.local_addr()?,
+            xds: self.xds.local_addr()?,
+            metrics: self.metrics.local_addr()?,
+            webhook: self.webhook.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
+        })
     }
 }
 

@@ -1,6 +1,11 @@
 //! How a control plane is started: for programs, and as flags, environment and file.
 
-use crate::{ca::Source, tls, xds};
+use crate::{
+    ca::Source,
+    inject,
+    kubernetes::client::{self, Options as KubernetesOptions},
+    tls, webhook, xds,
+};
 use clap::Args;
 use serde::Deserialize;
 use std::{
@@ -31,6 +36,21 @@ pub struct Options {
     pub names: Vec<String>,
     /// How long requests and streams under way may take at the end.
     pub drain: Duration,
+    /// The cluster whose objects are the documents; `None`: they are kept elsewhere.
+    pub kubernetes: Option<KubernetesOptions>,
+    /// Kubernetes' admission webhook, where this runs in a cluster.
+    pub webhook: Option<Webhook>,
+}
+
+/// The admission webhook.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What the mesh says of sidecars.
+    pub settings: inject::Settings,
+    /// What both webhook configurations are called.
+    pub configuration: String,
 }
 
 impl Options {
@@ -47,6 +67,8 @@ impl Options {
             ca: Source::Own,
             names: Vec::new(),
             drain: Duration::from_secs(5),
+            webhook: None,
+            kubernetes: None,
         }
     }
 
@@ -72,6 +94,13 @@ impl Options {
         }
         for name in &self.names {
             add("--name", name.into());
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            add("--kubernetes", "true".into());
+            add("--kubernetes-namespace", kubernetes.namespace.clone().into());
+            if let Some(path) = &kubernetes.kubeconfig {
+                add("--kubeconfig", path.into());
+            }
         }
         all
     }
@@ -108,6 +137,11 @@ impl Options {
                 "the REST API on {} could be used by everybody who reaches it; set --admin-token (WEIR_ADMIN_TOKEN), or use a loopback address",
                 self.api
             ));
+        }
+        if self.kubernetes.is_some() && self.folder.is_some() {
+            return Err(
+                "--kubernetes takes documents from the cluster, and --folder from a folder; leave one out".into()
+            );
         }
         if let Some(folder) = self.folder.as_ref().filter(|f| !f.is_dir()) {
             return Err(format!(
@@ -154,9 +188,27 @@ pub struct Settings {
     /// A DNS name or address under which sidecars reach the xDS port; the first is told to them.
     #[arg(long = "name", env = "WEIR_NAMES", value_delimiter = ',', value_name = "NAME")]
     pub names: Vec<String>,
+    /// Address of the admission webhook, as 0.0.0.0:15017; needs a cluster (KUBECONFIG, or a service account) [none].
+    #[arg(long, env = "WEIR_WEBHOOK", value_name = "ADDRESS")]
+    pub webhook: Option<SocketAddr>,
+    /// The name of both webhook configurations, whose caBundle is kept current [weir-webhook].
+    #[arg(long, env = "WEIR_WEBHOOK_CONFIGURATION", value_name = "NAME")]
+    pub webhook_configuration: Option<String>,
+    /// A YAML file with the settings of injected sidecars.
+    #[arg(long, env = "WEIR_SIDECARS", value_name = "FILE")]
+    pub sidecars: Option<PathBuf>,
     /// How long requests and streams under way may take at the end [10s].
     #[arg(long, env = "WEIR_DRAIN", value_name = "TIME")]
     pub drain: Option<String>,
+    /// Take documents from Kubernetes, and keep keys there: the cluster that this is a pod of, or that of --kubeconfig.
+    #[arg(long, env = "WEIR_KUBERNETES", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub kubernetes: Option<bool>,
+    /// How the cluster is reached [as a pod of it].
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace with the control plane's Secrets and Leases [its pod's own, or weir-system].
+    #[arg(long, env = "WEIR_KUBERNETES_NAMESPACE", value_name = "NAMESPACE")]
+    pub kubernetes_namespace: Option<String>,
 }
 
 impl Settings {
@@ -184,7 +236,13 @@ impl Settings {
             ca_key: self.ca_key.or(other.ca_key),
             ca_roots: self.ca_roots.or(other.ca_roots),
             names: if self.names.is_empty() { other.names } else { self.names },
+            webhook: self.webhook.or(other.webhook),
+            webhook_configuration: self.webhook_configuration.or(other.webhook_configuration),
+            sidecars: self.sidecars.or(other.sidecars),
             drain: self.drain.or(other.drain),
+            kubernetes: self.kubernetes.or(other.kubernetes),
+            kubeconfig: self.kubeconfig.or(other.kubeconfig),
+            kubernetes_namespace: self.kubernetes_namespace.or(other.kubernetes_namespace),
         }
     }
 
@@ -203,7 +261,16 @@ impl Settings {
                 );
             }
         };
+        let settings = self.sidecars.as_deref().map(inject::Settings::load).transpose()?.unwrap_or_default();
+        let configuration = self.webhook_configuration.unwrap_or_else(|| webhook::Names::default().configuration);
+        let kubernetes = self.kubernetes.unwrap_or(false).then(|| KubernetesOptions {
+            // An empty variable is one that is not there.
+            kubeconfig: self.kubeconfig.filter(|path| !path.as_os_str().is_empty()),
+            namespace: self.kubernetes_namespace.unwrap_or_else(client::namespace),
+        });
         Ok(Options {
+            kubernetes,
+            webhook: self.webhook.map(|address| Webhook { address, settings, configuration }),
             api: self.api.unwrap_or(here(15_015)),
             xds: self.xds.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15_012)),
             metrics: self.metrics.unwrap_or(here(15_014)),

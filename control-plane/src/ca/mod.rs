@@ -6,6 +6,7 @@
 
 mod error;
 mod peer;
+mod review;
 mod root;
 pub mod service;
 mod sign;
@@ -15,6 +16,7 @@ pub mod token;
 
 pub use error::{Error, ErrorKind};
 pub use peer::{Peer, spiffe_id};
+pub use review::Reviews;
 pub use root::Source;
 pub use sign::Issued;
 

@@ -1,8 +1,8 @@
 //! `CreateCertificate` (Istio's API): who asks proves its identity with a join token, or with the certificate it has.
 
 use super::{
-    Ca, Error, ErrorKind, Peer,
-    token::{Grant, Tokens},
+    Ca, Error, ErrorKind, Peer, Reviews,
+    token::{self, Grant, Tokens},
 };
 use crate::{index::World, metrics::Metrics};
 use std::{
@@ -23,6 +23,8 @@ pub struct Certificates {
     pub ca: Arc<Ca>,
     /// Who checks join tokens.
     pub tokens: Arc<Tokens>,
+    /// Who checks other tokens; `None`: nobody, and they are refused.
+    pub reviews: Option<Arc<dyn Reviews>>,
     /// The documents: which workloads there are, and the trust domain.
     pub worlds: watch::Receiver<Arc<World>>,
     /// The life of certificates; `None`: as the `Mesh` document says.
@@ -39,8 +41,9 @@ impl IstioCertificateService for Certificates {
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         let address = peer.as_ref().and_then(|p| p.address);
-        let issued =
-            self.issue(request.metadata(), peer.and_then(|p| p.identity), request.get_ref(), SystemTime::now());
+        let reviewed = self.reviewed(request.metadata()).await;
+        let proven = (peer.and_then(|p| p.identity), reviewed);
+        let issued = self.issue(request.metadata(), proven, request.get_ref(), SystemTime::now());
         match issued {
             Ok((proof, chain)) => {
                 Metrics::count(&self.metrics.issued, proof);
@@ -56,19 +59,33 @@ impl IstioCertificateService for Certificates {
 }
 
 impl Certificates {
+    /// What the reviewer says of a token that is not ours; `None`: there is no such token, or no reviewer.
+    async fn reviewed(&self, headers: &MetadataMap) -> Option<Result<Grant, Error>> {
+        let reviews = self.reviews.as_deref()?;
+        let token = bearer(headers).ok().flatten().filter(|token| !token::is_ours(token))?;
+        Some(reviews.review(token).await)
+    }
+
     /// Signs for who is proven. A token counts before a certificate: it says more recently who someone is.
     pub(super) fn issue(
         &self,
         headers: &MetadataMap,
-        peer: Option<SpiffeId>,
+        (peer, reviewed): (Option<SpiffeId>, Option<Result<Grant, Error>>),
         request: &IstioCertificateRequest,
         now: SystemTime,
     ) -> Result<(&'static str, Vec<String>), Error> {
         let world = self.worlds.borrow().clone();
-        let (proof, who) = match (bearer(headers)?, peer) {
-            (Some(token), _) => ("token", by_token(&self.tokens.verify(token)?, &world)?),
-            (None, Some(peer)) => ("certificate", by_certificate(peer, &world)?),
-            (None, None) => {
+        let (proof, who) = match (reviewed, bearer(headers)?, peer) {
+            // The pod is there, or its token would be good for nothing: its document may be a moment behind.
+            (Some(Ok(grant)), ..) => ("review", identity(&world, &grant.namespace, &grant.service_account)?),
+            // Nobody can tell now. Whoever has a certificate of ours has been told before.
+            (Some(Err(error)), _, Some(peer)) if error.kind() == ErrorKind::Store => {
+                ("certificate", by_certificate(peer, &world)?)
+            }
+            (Some(Err(error)), ..) => return Err(error),
+            (None, Some(token), _) => ("token", by_token(&self.tokens.verify(token)?, &world)?),
+            (None, None, Some(peer)) => ("certificate", by_certificate(peer, &world)?),
+            (None, None, None) => {
                 let message = "show a join token (`authorization: Bearer …`) or the certificate to be renewed";
                 return Err(Error::new(ErrorKind::NoProof, message));
             }

@@ -174,6 +174,7 @@ fn service() -> (Certificates, watch::Sender<Arc<World>>) {
     store.apply(&Batch::put_all(parse("test.yaml", &text).unwrap())).unwrap();
     let (sender, worlds) = watch::channel(Arc::new(World::build(store.snapshot(), &World::default())));
     let certificates = Certificates {
+        reviews: None,
         ca: ca(&store),
         tokens: Arc::new(Tokens::open(&store).unwrap()),
         worlds,
@@ -192,7 +193,7 @@ fn ask(service: &Certificates, token: Option<&Grant>, peer: Option<&str>, wish: 
         headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
     }
     let peer = peer.map(|p| p.parse().unwrap());
-    let (_, chain) = service.issue(&headers, peer, &request, SystemTime::now()).map_err(|e| e.kind())?;
+    let (_, chain) = service.issue(&headers, (peer, None), &request, SystemTime::now()).map_err(|e| e.kind())?;
     assert_eq!(chain.last(), Some(&service.ca.roots_pem()));
     Ok(crate::ca::spiffe_id(&der(&chain[0])).unwrap())
 }
@@ -222,7 +223,7 @@ fn a_token_or_a_certificate_gives_its_own_identity_and_no_other() {
     }
     let mut basic = MetadataMap::new();
     basic.insert("authorization", "Basic abc".parse().unwrap());
-    let error = service.issue(&basic, Some(web()), &IstioCertificateRequest::default(), SystemTime::now());
+    let error = service.issue(&basic, (Some(web()), None), &IstioCertificateRequest::default(), SystemTime::now());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::TokenInvalid, "a bad token is not overlooked for a certificate");
 }
 
@@ -237,7 +238,7 @@ fn a_life_may_be_shortened_by_who_asks_and_not_lengthened() {
             metadata: None,
         };
         let now = SystemTime::now();
-        let (_, chain) = service.issue(&MetadataMap::new(), Some(web()), &request, now).unwrap();
+        let (_, chain) = service.issue(&MetadataMap::new(), (Some(web()), None), &request, now).unwrap();
         let der = der(&chain[0]);
         let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
         let now = i64::try_from(now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()).unwrap();

@@ -119,6 +119,11 @@ impl Tokens {
     }
 }
 
+/// Whether a token is of the kind that is made here, whoever made it.
+pub(super) fn is_ours(token: &str) -> bool {
+    token.len() <= MAX_TOKEN && jsonwebtoken::decode_header(token).is_ok_and(|header| header.alg == Algorithm::HS256)
+}
+
 fn refused(error: &jsonwebtoken::errors::Error) -> Error {
     match error.kind() {
         JwtError::ExpiredSignature => {

@@ -15,6 +15,7 @@ use std::{
     io::IsTerminal,
     net::SocketAddr,
     os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
     time::Duration,
 };
@@ -52,14 +53,20 @@ pub(super) struct Await {
     /// When the application has ended, tell the sidecar to end too; it must run with --allow-quit.
     #[arg(long)]
     shutdown: bool,
+    /// Run nothing: copy this program into a folder, as `weir`, for a container that does not have it.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["shutdown", "command"])]
+    install: Option<PathBuf>,
     /// The application and its arguments.
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "install", value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 impl Await {
     /// Ends with the application's exit code (128 and the signal's number if it was killed).
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        if let Some(folder) = &self.install {
+            return install(folder);
+        }
         // Before anything else: a signal that comes while we wait is for the application.
         let mut signals = Signals::new()?;
         tokio::select! {
@@ -120,6 +127,16 @@ impl Await {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// Copies this program.
+fn install(folder: &Path) -> Result<ExitCode, Failure> {
+    let to = folder.join("weir");
+    let copied = std::env::current_exe().and_then(|program| std::fs::copy(program, &to));
+    // Its permissions come with it.
+    let failed =
+        |e| Failure::failed(format!("cannot copy this program to {}: {e}", to.display()), "name another folder");
+    copied.map(|_| ExitCode::SUCCESS).map_err(failed)
 }
 
 /// Passes signals on until the child has ended.

@@ -5,15 +5,20 @@
 
 mod apply;
 mod await_;
+mod check;
 mod completion;
+mod crds;
 mod delete;
 mod demo;
 mod get;
+mod inject;
 mod input;
+mod install;
 mod output;
 mod status;
 mod token;
 mod up;
+mod upgrade;
 mod validate;
 mod version;
 
@@ -63,6 +68,18 @@ enum Verb {
     Delete(delete::Delete),
     /// Check documents without a control plane.
     Validate(validate::Validate),
+    /// Put sidecars into manifests of Kubernetes.
+    Inject(inject::Inject),
+    /// Take them out again.
+    Uninject(inject::Uninject),
+    /// Ask a cluster whether Weir in it is as it should be, or whether it can be installed.
+    Check(check::Check),
+    /// Print the manifests that put Weir into a cluster, for `kubectl apply --server-side -f -`.
+    Install(install::Install),
+    /// Tell what an upgrade of a cluster to this version would do.
+    Upgrade(upgrade::Upgrade),
+    /// Print them again, for `kubectl delete --ignore-not-found -f -`.
+    Uninstall(install::Uninstall),
     /// Show what became of the last changes, and which proxies are connected.
     Status(status::Status),
     /// Start an application when its sidecar is ready.
@@ -71,6 +88,8 @@ enum Verb {
     Token(token::Token),
     /// Show the versions of this program and of the control plane.
     Version(version::Version),
+    /// Print Weir's kinds as CustomResourceDefinitions for Kubernetes.
+    Crds(crds::Crds),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
     /// Run the demonstration: a small streaming platform, with failures to inject.
@@ -145,9 +164,16 @@ pub async fn run(weir: Weir, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Get(verb) => verb.run(&mut context).await,
         Verb::Delete(verb) => verb.run(&mut context).await,
         Verb::Validate(verb) => verb.run(&mut context),
+        Verb::Inject(verb) => verb.run(&mut context),
+        Verb::Uninject(verb) => verb.run(&mut context),
+        Verb::Check(verb) => verb.run(&mut context).await,
+        Verb::Install(verb) => verb.run(&mut context),
+        Verb::Uninstall(verb) => verb.run(&mut context),
+        Verb::Upgrade(verb) => verb.run(&mut context).await,
         Verb::Status(verb) => verb.run(&mut context).await,
         Verb::Token(verb) => verb.run(&mut context).await,
         Verb::Version(verb) => verb.run(&mut context).await,
+        Verb::Crds(verb) => verb.run(&mut context),
         Verb::Completion(verb) => verb.run(&mut context, &mut Weir::command()),
         Verb::Demo(verb) => verb.run(),
         Verb::Await(_) => {

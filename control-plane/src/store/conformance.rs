@@ -213,6 +213,8 @@ macro_rules! suite {
                 super::$case(&super::Embedded::open(directory.path()).unwrap());
             })*
         }
+        /// For stores on a server, which is started once for all of them.
+        pub(super) const CASES: &[(&str, fn(&dyn Store))] = &[$((stringify!($case), $case)),*];
     };
 }
 

@@ -4,7 +4,7 @@ use super::Expect;
 use std::path::PathBuf;
 use weir_config::resources::{Issue, Key};
 
-/// Why a call of the store did not do what was asked. After any of these, nothing was changed.
+/// Why a call of the store did not do what was asked. After any of these but [`Error::Unknown`], nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A precondition did not hold: someone else was quicker.
@@ -84,6 +84,34 @@ pub enum Error {
         /// The newest format known here.
         known: u64,
     },
+    /// The server that keeps the documents does not answer, or says no.
+    #[error("{server}: {why}{}", Remedy(.remedy))]
+    Server {
+        /// Which.
+        server: String,
+        /// What it said, or what happened on the way.
+        why: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The server did not answer in time: unlike after all other errors, the change may have been made.
+    #[error(
+        "{server} did not say whether the change is stored ({why}); read the documents again, and repeat the change if it is not there"
+    )]
+    Unknown {
+        /// Which.
+        server: String,
+        /// What happened on the way.
+        why: String,
+    },
+}
+
+struct Remedy<'a>(&'a str);
+
+impl std::fmt::Display for Remedy<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", self.0) }
+    }
 }
 
 struct Found(Option<u64>);

@@ -21,6 +21,16 @@ pub(super) struct Plan {
 
 /// Works a transaction out against what is there; touches nothing.
 pub(super) fn plan(before: &Snapshot, batch: &Batch, now: OffsetDateTime) -> Result<Plan, Error> {
+    plan_where(before, batch, now, Document::same_content)
+}
+
+/// The same, where a document that is there may say what is asked for in other words: `same(there, asked)`.
+pub(super) fn plan_where(
+    before: &Snapshot,
+    batch: &Batch,
+    now: OffsetDateTime,
+    same: fn(&Document, &Document) -> bool,
+) -> Result<Plan, Error> {
     let version = before.version() + 1;
     let mut seen = HashSet::with_capacity(batch.changes.len());
     let mut writes = Vec::new();
@@ -31,7 +41,7 @@ pub(super) fn plan(before: &Snapshot, batch: &Batch, now: OffsetDateTime) -> Res
             return Err(Error::Twice { key: Key::clone(&key) });
         }
         let outcome = match change {
-            Change::Put { document, expect } => put(before, key, document, *expect, version, now)?,
+            Change::Put { document, expect } => put(before, key, document, *expect, (version, now), same)?,
             Change::Delete { expect, .. } => delete(before, key, *expect)?,
         };
         match outcome.action {
@@ -56,7 +66,13 @@ pub(super) fn plan(before: &Snapshot, batch: &Batch, now: OffsetDateTime) -> Res
             remedy: "delete documents that are no longer needed, or split the mesh",
         });
     }
-    let issues = check_all(next.iter().map(|(_, stored)| &*stored.document));
+    let wrong = |snapshot: &Snapshot| check_all(snapshot.iter().map(|(_, stored)| &*stored.document));
+    let mut issues = wrong(&next);
+    if !issues.is_empty() {
+        // Where documents come by other ways too, what was wrong before is not this transaction's fault.
+        let old = wrong(before);
+        issues.retain(|issue| !old.contains(issue));
+    }
     if !issues.is_empty() {
         return Err(Error::Invalid(issues));
     }
@@ -68,13 +84,13 @@ fn put(
     key: Arc<Key>,
     document: &Arc<Document>,
     expect: Expect,
-    version: u64,
-    now: OffsetDateTime,
+    (version, now): (u64, OffsetDateTime),
+    same: fn(&Document, &Document) -> bool,
 ) -> Result<Outcome, Error> {
     let old = before.find(&key);
     precondition(&key, stated(expect, document), old)?;
     let (action, stored) = match old {
-        Some(old) if old.document.same_content(document) => (Action::Unchanged, old.clone()),
+        Some(old) if same(&old.document, document) => (Action::Unchanged, old.clone()),
         Some(old) => {
             fits(&key, document)?;
             let generation = old.generation + u64::from(old.document.written() != document.written());

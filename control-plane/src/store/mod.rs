@@ -8,7 +8,9 @@
 mod change;
 mod embedded;
 mod error;
+mod etcd;
 mod file;
+mod kubernetes;
 mod ledger;
 mod memory;
 mod record;
@@ -24,6 +26,8 @@ mod flaky;
 pub use change::{Action, Applied, Batch, Change, Expect, Outcome};
 pub use embedded::Embedded;
 pub use error::Error;
+pub use etcd::{Etcd, EtcdLease, EtcdOptions};
+pub use kubernetes::{Kubernetes, KubernetesLease, KubernetesOptions, Refused};
 pub use memory::Memory;
 pub use snapshot::{Snapshot, Stored};
 

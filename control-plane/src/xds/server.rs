@@ -7,7 +7,7 @@ use super::{
     wire::{Delta, Sotw, Wire},
 };
 use crate::{
-    ca::{Ca, service::Certificates, token::Tokens},
+    ca::{Ca, Reviews, service::Certificates, token::Tokens},
     fleet::Fleet,
     index::World,
     metrics::Metrics,
@@ -46,6 +46,8 @@ pub struct Parts {
     pub ca: Arc<Ca>,
     /// Who checks join tokens.
     pub tokens: Arc<Tokens>,
+    /// Who checks tokens that are not ours, where there is one.
+    pub reviews: Option<Arc<dyn Reviews>>,
     /// Who keeps the proxies' status.
     pub fleet: Arc<Fleet>,
     /// What is counted.
@@ -118,6 +120,7 @@ pub fn start(
     let certificates = Certificates {
         ca: Arc::clone(&parts.ca),
         tokens: parts.tokens,
+        reviews: parts.reviews,
         worlds: parts.worlds,
         lifetime: options.certificate_lifetime,
         metrics: parts.metrics.clone(),

@@ -66,8 +66,14 @@ impl Plane {
             let stop = stop.clone();
             async move { stop.run_until_cancelled(run).await }
         });
-        let parts =
-            Parts { worlds, ca: ca.clone(), tokens: tokens.clone(), fleet: fleet.clone(), metrics: metrics.clone() };
+        let parts = Parts {
+            worlds,
+            ca: ca.clone(),
+            tokens: tokens.clone(),
+            reviews: None,
+            fleet: fleet.clone(),
+            metrics: metrics.clone(),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = start(listener, parts, &Options::default(), &tasks, &stop).unwrap();
         let plane = Self { store, ca, tokens, fleet, metrics, address, tasks, stop };

@@ -11,7 +11,9 @@ pub mod health;
 pub mod logging;
 mod pages;
 pub mod server;
+mod wait;
 
 pub use health::{Condition, Health, Readiness};
 pub use logging::Logging;
 pub use pages::{Admin, Command, Scrape};
+pub use wait::wait;

@@ -156,7 +156,9 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
         workload: options.node.id().into(),
         born: Instant::now(),
     });
+    let probes = Arc::new(state.probes(&options.probes));
     let plane = data::Plane {
+        probes,
         state: state.clone(),
         server: tls::Server::new(identity.contexts().clone(), HANDSHAKE),
         metrics: metrics.clone(),

@@ -18,7 +18,7 @@ use crate::{
     request::{Captured, Connection, Fields, Request},
     stack,
     stage::Response,
-    state::{self, Chains, InboundChain, InboundService, State},
+    state::{self, AtPort, Chains, InboundChain, InboundService, Probes, State},
     telemetry::{Direction, Metrics},
     tls::{self, Alpn, Peer},
     tunnel::Tunnel,
@@ -51,11 +51,13 @@ struct Inner {
     metrics: Arc<Metrics>,
     tunnel: Tunnel,
     drain: drain::Watch,
-    captures: bool,
+    /// Where connections are captured: what may be asked without an identity.
+    probes: Option<Arc<Probes>>,
 }
 
 impl Inbound {
-    /// From the parts that all connections share. `captures`: connections may have been meant for another port.
+    /// From the parts that all connections share. `probes`: connections are captured, so that they may have been meant for
+    /// another port; and what a kubelet may ask there.
     #[expect(clippy::too_many_arguments, reason = "each is one of the parts")]
     pub fn new(
         state: Arc<State>,
@@ -65,14 +67,14 @@ impl Inbound {
         metrics: Arc<Metrics>,
         tunnel: Tunnel,
         drain: drain::Watch,
-        captures: bool,
+        probes: Option<Arc<Probes>>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { state, server, parts, recorder, metrics, tunnel, drain, captures }) }
+        Self { inner: Arc::new(Inner { state, server, parts, recorder, metrics, tunnel, drain, probes }) }
     }
 
     /// Serves one connection.
     pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
-        let captured = match self.inner.captures {
+        let captured = match self.inner.probes.is_some() {
             true => match original::destination(&tcp) {
                 Ok(captured) => captured.map(|address| Captured { address, name: original::name(address) }),
                 Err(_) => return,
@@ -81,7 +83,9 @@ impl Inbound {
         };
         // In a box: a handshake takes much more room than the connection does afterwards.
         let accepted = match Box::pin(self.accept(tcp, peer, captured.as_ref())).await {
-            Ok(accepted) => accepted,
+            Ok(Some(accepted)) => accepted,
+            // That it could connect is all that it wanted to know.
+            Ok(None) => return,
             Err(error) => return self.refuse(peer, &error),
         };
         let Accepted { io, chains, who } = accepted;
@@ -99,10 +103,20 @@ impl Inbound {
         self.serve(connection, io, chains, who.and_then(|w| w.alpn)).await;
     }
 
-    /// Tells TLS from plain text, shakes hands, and finds the chains.
-    async fn accept(&self, tcp: TcpStream, peer: SocketAddr, captured: Option<&Captured>) -> Result<Accepted, Error> {
+    /// Tells TLS from plain text, shakes hands, and finds the chains. `None`: it wanted nothing.
+    async fn accept(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        captured: Option<&Captured>,
+    ) -> Result<Option<Accepted>, Error> {
         let port = captured.map(|captured| captured.address.port());
-        let plain = |inbound: &state::Inbound| inbound.plain(port).cloned();
+        let probes = self.inner.probes(port);
+        // A kubelet's questions pass whatever the mesh says of plain text; what else is asked there is refused one by one.
+        let plain = |inbound: Option<&state::Inbound>| {
+            let probes = || probes.and_then(AtPort::chains);
+            inbound.and_then(|inbound| inbound.plain(port)).or_else(probes).cloned()
+        };
         let inbound = self.inner.state.load().inbound.clone();
         // Where a caller in plain text may wait for the application to speak, it is not waited for.
         let waits = match (&inbound, captured) {
@@ -114,22 +128,27 @@ impl Inbound {
         let mut first = [0];
         let patience = if waits { LISTENS } else { FIRST_BYTE };
         let peeked = tokio::time::timeout(patience, tcp.peek(&mut first)).await;
-        let inbound = self.inner.state.load().inbound.clone().ok_or(Kind::ConfigNotReady)?;
+        let inbound = self.inner.state.load().inbound.clone();
+        let in_plain_text = |tcp, chains| Ok(Some(Accepted { io: Io::plain(tcp), chains, who: None }));
         match peeked {
             Ok(Ok(1)) => {}
-            Err(_) if waits => {
-                let chains = plain(&inbound).ok_or(Kind::ClientTimeout)?;
-                return Ok(Accepted { io: Io::plain(tcp), chains, who: None });
-            }
+            Err(_) if waits => return in_plain_text(tcp, plain(inbound.as_deref()).ok_or(Kind::ClientTimeout)?),
+            Ok(Ok(0) | Err(_)) if probes.is_some_and(AtPort::is_connected_to) => return Ok(None),
             _ => return Err(Kind::ClientTimeout.detail("it said nothing")),
         }
         let is_tls = first[0] == TLS_HANDSHAKE;
+        if !is_tls && inbound.is_none() {
+            return in_plain_text(tcp, plain(None).ok_or(Kind::ConfigNotReady)?);
+        }
+        let inbound = inbound.ok_or(Kind::ConfigNotReady)?;
         if !is_tls || (waits && !self.is_ours(&tcp, &inbound).await) {
-            let chains = plain(&inbound).ok_or_else(|| {
+            // What speaks TLS is no kubelet's question that could be looked into.
+            let found = if is_tls { inbound.plain(port).cloned() } else { plain(Some(&inbound)) };
+            let chains = found.ok_or_else(|| {
                 let which = port.map_or_else(String::new, |port| format!(" to port {port}"));
                 Kind::TlsPeerUntrusted.detail(format!("{peer} speaks plain text{which}; mutual TLS is required"))
             })?;
-            return Ok(Accepted { io: Io::plain(tcp), chains, who: None });
+            return in_plain_text(tcp, chains);
         }
         let chosen = |sni: Option<&str>| inbound.named(sni).cloned();
         let required =
@@ -138,7 +157,7 @@ impl Inbound {
         let chains = chosen(who.sni.as_deref())
             .filter(|chains| chains.tls().is_some())
             .ok_or_else(|| Kind::RouteNotFound.detail(format!("no port here is called {:?}", who.sni)))?;
-        Ok(Accepted { io: Io::server(stream), chains, who: Some(who) })
+        Ok(Some(Accepted { io: Io::server(stream), chains, who: Some(who) }))
     }
 
     /// Whether TLS is meant for us, by the name that it asks for, and not for the application: looked at without taking
@@ -261,6 +280,13 @@ impl Inbound {
     }
 }
 
+impl Inner {
+    /// What may be asked at a port without an identity.
+    fn probes(&self, port: Option<u16>) -> Option<&AtPort> {
+        self.probes.as_ref()?.of(port?)
+    }
+}
+
 /// A connection that is let in.
 struct Accepted {
     io: Io,
@@ -298,6 +324,15 @@ impl Answer for Callee {
         });
         let chain = chains.and_then(|chains| chains.of(true)).cloned();
         let chain = chain.filter(|c| c.tls.is_some() == self.connection.tls).unwrap_or_else(|| self.chain.clone());
+        let probes = self.inner.probes(self.connection.port().filter(|_| !self.connection.tls));
+        let found = match probes {
+            Some(probes) => probes.chain(&request, chain),
+            None => Some(chain),
+        };
+        let Some(chain) = found else {
+            let why = "plain text, and none of the questions of the pod's probes; mutual TLS is required";
+            return Box::pin(ready(record.refused(&Kind::TlsPeerUntrusted.detail(why), fields.grpc)));
+        };
         let connection = self.connection.clone();
         match Request::admit(request, spelling, fields, connection, snapshot, record.clone()) {
             Ok(request) => stack::inbound(&self.inner.parts, &chain, request),

@@ -243,7 +243,7 @@ fn speech(name: &str, routes: &RouteTable) -> Speech {
     }
 }
 
-fn cluster(
+pub(super) fn cluster(
     parts: &Parts,
     before: Option<&Arc<Cluster>>,
     config: &Arc<model::Cluster>,

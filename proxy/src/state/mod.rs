@@ -6,6 +6,7 @@ mod cluster;
 mod demand;
 mod inbound;
 mod names;
+mod probes;
 mod routes;
 mod tell;
 
@@ -13,6 +14,7 @@ pub use cluster::{Call, Chosen, Cluster, Endpoint};
 pub use demand::{Demand, Wanted};
 pub use inbound::{Chains, Inbound, InboundChain, InboundService};
 pub use names::{NameEntry, Named};
+pub use probes::{AtPort, Probes};
 pub use routes::{Forward, Route, RouteAction, RouteTable, Target};
 
 use crate::{resolve::Resolver, telemetry::Metrics, tls};
@@ -26,7 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-use weir_config::model::{self, HttpOptions, ResourceName};
+use weir_config::{
+    bootstrap::Probe,
+    model::{self, HttpOptions, ResourceName},
+};
 
 /// What the whole process serves by.
 pub struct State {
@@ -120,6 +125,11 @@ impl State {
             }
         });
         (state, wanted)
+    }
+
+    /// What a kubelet may ask the application.
+    pub fn probes(&self, probes: &[Probe]) -> Probes {
+        Probes::new(&self.parts, probes)
     }
 
     /// The present configuration.

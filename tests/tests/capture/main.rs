@@ -2,7 +2,9 @@
 //! on the wire between them. Needs root; says loudly where it cannot run.
 
 mod external;
+mod images;
 mod names;
+mod probes;
 mod programs;
 mod rules;
 mod upgrade;
@@ -67,6 +69,11 @@ fn documents(server: IpAddr) -> String {
 impl Pods {
     /// Everything up to captured and ready. `v6`: sidecars reach each other over IPv6. `more`: further documents.
     async fn start(v6: bool, more: &str) -> Option<Self> {
+        Self::start_asked(v6, more, "").await
+    }
+
+    /// The same; `probes`: what a kubelet asks the server.
+    async fn start_asked(v6: bool, more: &str, probes: &str) -> Option<Self> {
         let python = peers::python()?;
         let mut network = Network::new()?;
         let folder = tempfile::tempdir().expect("a folder");
@@ -84,8 +91,12 @@ impl Pods {
         let mut pods =
             Self { network, mesh, client, server, sidecars: vec![], applications: vec![application], python };
         for (pod, workload, account) in [(&pods.client, "client-1", "client"), (&pods.server, "server-1", "server")] {
-            let sidecar = start_sidecar(&pods.mesh, pod, workload, account).await;
-            pods.sidecars.push(sidecar);
+            let mut command = sidecar(&pods.mesh, pod, workload, account).await;
+            command.args(["--capture", "15001"]);
+            if workload == "server-1" && !probes.is_empty() {
+                command.env("WEIR_PROBES", probes);
+            }
+            pods.sidecars.push(Process::start(workload, pods.mesh.folder.path(), &mut command));
             pod.capture(&[]).await;
         }
         for (pod, n) in [(&pods.client, 0), (&pods.server, 1)] {

@@ -34,7 +34,8 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["cli"],
     &["up"],
     &["app"],
-    &["client", "folder", "serve"],
+    &["webhook"],
+    &["client", "folder", "serve", "status"],
     &["failure"],
     &["api"],
     &["xds"],
@@ -43,7 +44,9 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["compile"],
     &["index"],
     &["store"],
-    &["metrics", "duration"],
+    &["kubernetes", "inject"],
+    &["metrics", "duration", "leader"],
+    &["crd"],
 ];
 
 const CONFIG: &[&[&str]] = &[&["bootstrap", "resources", "xds"], &["model"]];

@@ -104,6 +104,8 @@ const CASES: &[Case] = &[
     ("policy", "  loadBalancing: {algorithm: Random}", 6, "TrafficPolicy default/web spec.loadBalancing.algorithm", "`Random`", "one of PeakEwma"),
     ("policy", "  loadBalancing: {algorithm: RoundRobin, leastRequest: {choices: 3}}", 6, "TrafficPolicy default/web spec.loadBalancing.leastRequest", "not supported", "algorithm: LeastRequest"),
     ("policy", "  retry: {on: [5xxx], attempts: 2}", 6, "TrafficPolicy default/web spec.retry.on[0]", "`5xxx`", "did you mean `5xx`?"),
+    ("policy", "  retry: {retryOn: [5xxx], attempts: 2}", 6, "TrafficPolicy default/web spec.retry.retryOn[0]", "`5xxx`", "did you mean `5xx`?"),
+    ("policy", "  retry: {retryOn: [5xx], on: [5xx]}", 6, "TrafficPolicy default/web spec.retry.on", "another name", "leave `on` out"),
     ("policy", "  retry: {attempts: 11}", 6, "TrafficPolicy default/web spec.retry.attempts", "out of range", "0 to 10"),
     ("policy", "  retry: {backoff: {base: 1s, max: 100ms}}", 6, "TrafficPolicy default/web spec.retry.backoff.max", "shorter than `base`", "raise it"),
     ("policy", "  retryBudget: {percent: 120}", 6, "TrafficPolicy default/web spec.retryBudget.percent", "out of range", "0 to 100"),

@@ -1,0 +1,8 @@
+//! Weir in a real cluster: the API server takes our kinds, the control plane follows it, and writes back.
+
+mod cluster;
+mod control_plane;
+mod crds;
+mod injection;
+mod installed;
+mod pods;
