@@ -33,15 +33,16 @@ const POD: &str = "authentication.kubernetes.io/pod-name";
 /// The cluster.
 pub(super) struct Cluster {
     store: Arc<Kubernetes>,
+    namespace: String,
 }
 
 impl Cluster {
     /// `None`: the documents are kept elsewhere.
     pub(super) async fn open(options: &Options, metrics: &Metrics) -> Result<Option<Self>, Error> {
         let Some(kubernetes) = options.kubernetes.clone() else { return Ok(None) };
-        let metrics = metrics.clone();
+        let (metrics, namespace) = (metrics.clone(), kubernetes.namespace.clone());
         let opened = tokio::task::spawn_blocking(move || Kubernetes::open(&kubernetes, metrics)).await;
-        Ok(Some(Self { store: Arc::new(opened.map_err(io::Error::other)??) }))
+        Ok(Some(Self { store: Arc::new(opened.map_err(io::Error::other)??), namespace }))
     }
 
     /// The documents.
@@ -58,7 +59,7 @@ impl Cluster {
     pub(super) fn start(&self, fleet: &Arc<Fleet>, tasks: &TaskTracker, stop: &CancellationToken) {
         let lease = Arc::new(self.store.lease(LEADER));
         let who = format!("{:016x}", rand::random::<u64>());
-        let (standing, strive) = leader::strive(lease, who, leader::LIFE, stop.clone());
+        let (standing, strive) = leader::strive(lease, who.clone(), leader::LIFE, stop.clone());
         tasks.spawn(strive);
         let writer = status::Writer {
             client: self.store.client(),
@@ -66,6 +67,8 @@ impl Cluster {
             refused: self.store.refused(),
             fleet: fleet.clone(),
             standing,
+            who,
+            namespace: self.namespace.clone(),
         };
         tasks.spawn(writer.run(stop.clone()));
     }
