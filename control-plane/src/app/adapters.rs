@@ -42,6 +42,14 @@ impl Vault for StoreVault {
             Err(e) => Err(e.to_string()),
         }
     }
+
+    fn replace(&self, name: &str, old: &[u8], new: &[u8]) -> std::result::Result<bool, String> {
+        match self.0.set_meta(name, MetaExpect::Value(old), Some(new)) {
+            Ok(()) => Ok(true),
+            Err(store::Error::MetaConflict { .. }) => Ok(false),
+            Err(e) => Err(e.to_string()),
+        }
+    }
 }
 
 /// The fleet, with what each change was about.

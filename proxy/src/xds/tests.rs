@@ -215,6 +215,7 @@ fn sidecar(world: &World, address: SocketAddr, state: &std::path::Path) -> Sidec
         address: address.to_string(),
         server_name: None,
         roots: Some(Roots::Pem(pem(&world.authority.root))),
+        turn: Arc::default(),
     };
     let metrics = Metrics::new(100);
     let token = Some(Token::Text(zeroize::Zeroizing::new(TOKEN.into())));

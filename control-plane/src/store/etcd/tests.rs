@@ -300,7 +300,8 @@ fn cutting(target: u16) -> u16 {
             thread::spawn(move || {
                 let (mut from, mut to) = (server, client);
                 // Every other one lives long enough for a page of documents.
-                let mut left: usize = rand::random_range(400..2_500) + if rand::random_range(0..4) == 0 { 24_000 } else { 0 };
+                let mut left: usize =
+                    rand::random_range(400..2_500) + if rand::random_range(0..4) == 0 { 24_000 } else { 0 };
                 let mut buffer = [0; 256];
                 while let Ok(n @ 1..) = from.read(&mut buffer) {
                     if n > left || to.write_all(&buffer[..n]).is_err() {
