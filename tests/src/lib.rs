@@ -5,6 +5,7 @@
 pub mod anyone;
 pub mod application;
 pub mod client;
+pub mod etcd;
 pub mod frames;
 pub mod load;
 pub mod mesh;

@@ -5,11 +5,14 @@ mod adapters;
 mod health;
 mod history;
 mod options;
+mod rotation;
+mod stores;
 
 #[cfg(test)]
 mod tests;
 
 pub use options::{Options, Settings};
+pub use stores::Kind as StoreKind;
 
 use crate::{
     api::{self, Api},
@@ -17,21 +20,24 @@ use crate::{
     fleet::Fleet,
     folder::Folder,
     index,
+    leader::{self, Standing},
     metrics::Metrics,
     serve,
-    store::{self, Embedded, Memory, Store},
+    store::{self, Store},
     xds,
 };
 use adapters::{FleetPort, IdentityPort, StoreVault};
 use health::Health;
 use history::{History, Recorded};
 use prometheus::Registry;
+use rotation::Rotations;
 use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Why a control plane does not start. Each says what to do.
@@ -85,11 +91,11 @@ impl App {
         let fleet = Fleet::new(metrics.clone());
         let history = Arc::new(History::default());
 
-        let kept = open_store(&options).await?;
+        let (kept, lease) = stores::open(&options, &metrics).await?;
         history.start(&kept.snapshot(), &fleet);
         let store: Arc<dyn Store> = Arc::new(Recorded::new(kept, history.clone(), fleet.clone()));
         let vault = StoreVault(store.clone());
-        let ca = Ca::open(options.ca.clone(), &vault, SystemTime::now())?;
+        let ca = Ca::open_with(options.ca.clone(), options.root_life, &vault, SystemTime::now())?;
         let tokens = Arc::new(Tokens::open(&vault)?);
 
         let running = Running {
@@ -100,6 +106,13 @@ impl App {
             store: store.clone(),
             ca: ca.clone(),
         };
+        let who = format!("{:016x}", rand::random::<u64>());
+        let (leader, strive) = leader::strive(lease, who.clone(), leader::LIFE, running.stop.clone());
+        running.tasks.spawn(strive);
+        running.tasks.spawn(tell_leadership(leader.clone(), metrics.clone(), running.stop.clone()));
+        let rotations =
+            Rotations::new(store.clone(), ca.clone(), fleet.clone(), leader, who, options.rotation_settle, &registry)?;
+        running.tasks.spawn(rotations.clone().run(running.stop.clone()));
         let follower = options.folder.clone().map(|path| Folder::new(path, store.clone()));
         let report = follower.as_ref().map(Folder::report);
         if let Some(follower) = follower {
@@ -108,7 +121,8 @@ impl App {
         let (world, follow) = index::follow(store.watch());
         running.tasks.spawn(follow);
 
-        let identity = Arc::new(IdentityPort { tokens: tokens.clone(), ca: ca.clone(), world: world.clone() });
+        let identity =
+            Arc::new(IdentityPort { tokens: tokens.clone(), ca: ca.clone(), world: world.clone(), rotations });
         let api = Api {
             store,
             fleet: Arc::new(FleetPort { fleet: fleet.clone(), history }),
@@ -207,8 +221,16 @@ impl Sockets {
     }
 }
 
-async fn open_store(options: &Options) -> Result<Arc<dyn Store>, Error> {
-    let Some(folder) = options.data.clone() else { return Ok(Arc::new(Memory::default())) };
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder)).await;
-    Ok(Arc::new(opened.map_err(io::Error::other)??))
+/// Keeps the metric of who leads.
+async fn tell_leadership(mut leader: watch::Receiver<Standing>, metrics: Metrics, stop: CancellationToken) {
+    loop {
+        let leads = leader.borrow_and_update().leads(Instant::now());
+        metrics.leader.set(i64::from(leads));
+        tokio::select! {
+            changed = leader.changed() => if changed.is_err() { return },
+            // A leadership that is not renewed ends without a word.
+            () = tokio::time::sleep(leader::LIFE / 2) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }

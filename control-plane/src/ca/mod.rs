@@ -86,6 +86,15 @@ impl<S: Store + ?Sized> Vault for S {
 /// The roots that vouch for the mesh's identities: DER certificates.
 pub type Roots = Vec<CertificateDer<'static>>;
 
+/// A word that stands for these roots in this order, equal on all replicas.
+pub fn roots_id(roots: &[CertificateDer<'static>]) -> String {
+    let mut hash = blake3::Hasher::new();
+    for root in roots {
+        hash.update(blake3::hash(root).as_bytes());
+    }
+    hash.finalize().to_hex()[..16].to_owned()
+}
+
 /// The certificate authority.
 #[derive(Debug)]
 pub struct Ca {
