@@ -9,6 +9,8 @@ pub mod kept;
 mod peer;
 mod root;
 pub mod rotation;
+#[cfg(test)]
+mod rotation_tests;
 pub mod service;
 mod sign;
 #[cfg(test)]
@@ -18,7 +20,7 @@ pub mod token;
 pub use error::{Error, ErrorKind};
 pub use peer::{Peer, spiffe_id};
 pub use root::{LIFE as ROOT_LIFE, Source};
-pub use sign::Issued;
+pub use sign::{Issued, Serving};
 
 use crate::store::{self, MetaExpect, Store};
 use arc_swap::ArcSwap;
@@ -268,7 +270,7 @@ impl Ca {
     ///
     /// # Errors
     /// A name is neither.
-    pub fn serving(&self, names: &[String], lifetime: Duration, now: SystemTime) -> Result<sign::Serving, Error> {
+    pub fn serving(&self, names: &[String], lifetime: Duration, now: SystemTime) -> Result<Serving, Error> {
         sign::serving(&self.root.load(), names, lifetime, now)
     }
 

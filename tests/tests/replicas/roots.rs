@@ -1,12 +1,72 @@
 //! The root of the mesh is exchanged under load, also by replicas that are killed in the middle of it.
 
 use crate::{World, long, page};
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use weir_tests::{eventually, load::Load};
 
 const RATE: u32 = 100;
 /// Certificates live so long that each rotation meets old and new ones.
 const SHORT: &[&str] = &["--certificate-seconds", "12"];
+
+/// Connections that are made anew, each with handshakes between the sidecars: requests on kept ones would not notice
+/// what is wrong with certificates.
+struct Handshakes {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<(u64, Vec<String>)>,
+}
+
+impl Handshakes {
+    fn start(outbound: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        let task = tokio::spawn(async move {
+            let (mut good, mut bad) = (0, Vec::new());
+            while !told.load(Ordering::Relaxed) {
+                match tokio::time::timeout(Duration::from_secs(10), once(outbound)).await {
+                    Ok(Ok(())) => good += 1,
+                    Ok(Err(why)) => bad.push(why.to_string()),
+                    Err(_) => bad.push("no answer".into()),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            (good, bad)
+        });
+        Self { stop, task }
+    }
+
+    async fn assert_all_good(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (good, bad) = self.task.await.expect("handshakes");
+        eprintln!("{good} connections were made anew");
+        assert!(bad.is_empty(), "{} of {}: {:?}", bad.len(), good + bad.len() as u64, &bad[..bad.len().min(10)]);
+        assert!(good > 200, "only {good}");
+    }
+}
+
+/// A tunnel of its own through both sidecars, and one request in it.
+async fn once(outbound: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(outbound).await?;
+    let mut answer = vec![0; 1024];
+    for ask in ["CONNECT server:8080 HTTP/1.1\r\nhost: server:8080\r\n\r\n", "GET / HTTP/1.1\r\nhost: server\r\n\r\n"] {
+        stream.write_all(ask.as_bytes()).await?;
+        let n = stream.read(&mut answer).await?;
+        if !answer[..n].starts_with(b"HTTP/1.1 200") {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&answer[..n.min(300)]).into_owned()));
+        }
+    }
+    Ok(())
+}
 
 async fn rotation(world: &World) -> Option<serde_json::Value> {
     for plane in world.planes.iter().filter(|p| p.control_plane.is_some()) {
@@ -32,6 +92,7 @@ async fn over(world: &World) -> serde_json::Value {
 async fn roots_rotated_again_and_again_cost_no_request() {
     let Some(world) = World::start(SHORT).await else { return };
     let load = Load::start(world.client.outbound, "server:8080", "/", RATE);
+    let handshakes = Handshakes::start(world.client.outbound);
     let begun = Instant::now();
     let mut issuers = std::collections::BTreeSet::new();
     issuers.insert(rotation(&world).await.unwrap()["issuer"].to_string());
@@ -50,6 +111,7 @@ async fn roots_rotated_again_and_again_cost_no_request() {
     let report = load.stop().await;
     eprintln!("{} requests in {:?}, the slowest took {:?}", report.good, begun.elapsed(), report.slowest);
     report.assert_all_good(500);
+    handshakes.assert_all_good().await;
     // The sidecars hold the one root that is left, and show a certificate of it.
     for sidecar in world.servers.iter().chain([&world.client]) {
         assert!(sidecar.log().contains("certificates are of another issuer now"), "{}", sidecar.log());
@@ -60,6 +122,7 @@ async fn roots_rotated_again_and_again_cost_no_request() {
 async fn a_rotation_interrupted_in_each_phase_goes_on() {
     let Some(mut world) = World::start(SHORT).await else { return };
     let load = Load::start(world.client.outbound, "server:8080", "/", RATE);
+    let handshakes = Handshakes::start(world.client.outbound);
     world.weir(0, &["rotate-anchor", "--hold"]).unwrap_or_else(|e| panic!("{e}"));
     let refused = world.weir(1, &["rotate-anchor"]).unwrap_err();
     assert!(refused.contains("--abort") && refused.contains("--resume"), "{refused}");
@@ -98,4 +161,5 @@ async fn a_rotation_interrupted_in_each_phase_goes_on() {
     let back = over(&world).await;
     assert_eq!((&back["last"], &back["issuer"]), (&"aborted".into(), &after["issuer"]));
     load.stop().await.assert_all_good(500);
+    handshakes.assert_all_good().await;
 }
