@@ -84,6 +84,8 @@ struct State {
     /// Since when all allow the next phase, and of which state.
     allowed: Option<(Instant, String)>,
     overview: Overview,
+    /// What was wrong with the files last.
+    complaint: String,
 }
 
 impl Rotations {
@@ -132,8 +134,15 @@ impl Rotations {
         let vault = StoreVault(self.store.clone());
         match self.ca.reload(time) {
             Ok(true) => tracing::info!("the issuing certificate was read again"),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "the issuing certificate stays as it was"),
+            Ok(false) => self.state.lock().complaint.clear(),
+            Err(error) => {
+                let (mut state, complaint) = (self.state.lock(), error.to_string());
+                // Once, and not every few seconds.
+                if state.complaint != complaint {
+                    tracing::warn!(%error, "the issuing certificate stays as it was");
+                    state.complaint = complaint;
+                }
+            }
         }
         if let Err(error) = self.ca.refresh(&vault) {
             tracing::warn!(%error, "the roots stay as they were");

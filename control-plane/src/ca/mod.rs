@@ -5,6 +5,7 @@
 //! store, or is given as files; it never leaves this process.
 
 mod error;
+mod files;
 pub mod kept;
 mod peer;
 mod root;
@@ -29,7 +30,10 @@ use parking_lot::Mutex;
 use root::Root;
 use rustls_pki_types::CertificateDer;
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
@@ -39,6 +43,8 @@ use weir_config::model::{ResourceName, SpiffeId, TrustBundle, TrustDomain};
 pub const BUNDLE: &str = "ROOTCA";
 /// The longest life of a workload's certificate.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// So long certificates live where nothing is said.
+const USUAL_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The shortest.
 pub const MIN_LIFETIME: Duration = Duration::from_secs(5);
 
@@ -105,6 +111,10 @@ pub struct Ca {
     life: Duration,
     root: ArcSwap<Root>,
     roots: watch::Sender<Arc<Roots>>,
+    /// What is and was in the files; empty: the root is our own.
+    files: Mutex<files::Trusted>,
+    /// The longest life that was signed, in seconds.
+    longest: AtomicU64,
     /// What the store keeps, as it was when it was last taken in; held while it is. Empty: the root is not our own.
     kept: Mutex<Vec<u8>>,
 }
@@ -145,7 +155,13 @@ impl Ca {
         if root.not_after <= now {
             tracing::error!(remedy = root.remedy, "the issuing certificate has expired: no certificate can be issued");
         }
+        let files = match source {
+            Source::Own => files::Trusted::default(),
+            Source::Files { .. } => files::Trusted::new(&roots),
+        };
         Ok(Arc::new(Self {
+            files: Mutex::new(files),
+            longest: AtomicU64::new(USUAL_LIFETIME.as_secs()),
             source,
             life,
             root: ArcSwap::from_pointee(root),
@@ -165,10 +181,24 @@ impl Ca {
         if root.not_after <= now {
             return Err(Error::new(ErrorKind::Expired, format!("the certificate has expired; {}", root.remedy)));
         }
-        let changed =
-            **self.roots.borrow() != roots || self.root.load().chain != root.chain || self.issuer() != root.key_id;
+        let mut files = self.files.lock();
+        let retain = Duration::from_secs(self.longest.load(Ordering::Relaxed)) + root::BACKDATED;
+        files.see(&roots, retain, now);
+        // The first is the one that the issuing certificate leads to.
+        let (Some(anchor), Some(present)) = (roots.first(), self.roots.borrow().first().cloned()) else {
+            return Ok(false);
+        };
+        let (issuer, before) = (self.issuer(), self.root.load_full());
+        let same = issuer == root.key_id && before.chain == root.chain && before.not_after == root.not_after;
+        if !same && (files.may_sign(anchor, now) || before.not_after <= now) {
+            self.take(root, files.roots(anchor));
+            return Ok(true);
+        }
+        let trusted = files.roots(&present);
+        let changed = **self.roots.borrow() != trusted;
         if changed {
-            self.take(root, roots);
+            tracing::info!(roots = trusted.len(), signs_after = ?files::SPREAD, "the roots in the files have changed");
+            self.roots.send_replace(Arc::new(trusted));
         }
         Ok(changed)
     }
@@ -263,6 +293,7 @@ impl Ca {
     /// # Errors
     /// The request cannot be read, its signature is wrong, or its key is of a kind we do not sign.
     pub fn sign(&self, csr: &str, who: &SpiffeId, lifetime: Duration, now: SystemTime) -> Result<Issued, Error> {
+        self.longest.fetch_max(lifetime.min(MAX_LIFETIME).as_secs(), Ordering::Relaxed);
         sign::workload(&self.root.load(), csr, who, lifetime, now)
     }
 

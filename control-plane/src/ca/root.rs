@@ -19,7 +19,7 @@ use x509_parser::extensions::ParsedExtension;
 pub const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Clocks differ: certificates are valid from a little before they were made.
 pub(super) const BACKDATED: Duration = Duration::from_secs(60);
-const MAX_ROOTS: usize = 16;
+pub(super) const MAX_ROOTS: usize = 16;
 const MAX_FILE: u64 = 1 << 20;
 
 /// Where the issuing key comes from.

@@ -96,3 +96,38 @@ fn an_expired_issuer_signs_nothing_says_what_to_do_and_can_be_exchanged() {
     assert_eq!(sign(&again, later).unwrap().chain.len(), 2);
     assert!(trusted(&old, &serving(&again, later), later));
 }
+
+#[test]
+fn files_that_are_replaced_are_trusted_before_they_sign_and_the_old_ones_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // cert-manager's names.
+    let write = || {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "issuer");
+        let certificate = params.self_signed(&key).unwrap().pem();
+        std::fs::write(path("tls.crt"), &certificate).unwrap();
+        std::fs::write(path("ca.crt"), &certificate).unwrap();
+        std::fs::write(path("tls.key"), key.serialize_pem()).unwrap();
+    };
+    write();
+    let source = Source::Files { certificate: path("tls.crt"), key: path("tls.key"), roots: Some(path("ca.crt")) };
+    let (store, now) = (Memory::default(), SystemTime::now());
+    let ca = Ca::open(source, &store, now).unwrap();
+    let (old, issuer) = (ca.roots().borrow()[0].clone(), ca.issuer());
+    assert!(matches!(ca.rotate(&store, false, now), Err(Refusal::No(why)) if why.contains("tls.crt")));
+    write();
+    assert!(ca.reload(now).unwrap());
+    assert_eq!((ca.issuer(), ca.roots().borrow().len()), (issuer.clone(), 2), "trusted, and not signing yet");
+    assert_eq!(ca.roots().borrow()[0], old);
+    assert!(!ca.reload(now + files::SPREAD / 2).unwrap());
+    assert!(ca.reload(now + files::SPREAD).unwrap());
+    assert_ne!(ca.issuer(), issuer);
+    assert_eq!((ca.roots().borrow().len(), &ca.roots().borrow()[1]), (2, &old), "still trusted, and no longer first");
+    assert!(!ca.reload(now + 2 * files::SPREAD).unwrap());
+    let later = now + files::SPREAD + 25 * HOUR;
+    assert!(ca.reload(later).unwrap());
+    assert_eq!(ca.roots().borrow().len(), 1, "what was signed under it is over");
+}
