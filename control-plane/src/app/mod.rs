@@ -109,7 +109,7 @@ impl App {
         let who = format!("{:016x}", rand::random::<u64>());
         let (leader, strive) = leader::strive(lease, who.clone(), leader::LIFE, running.stop.clone());
         running.tasks.spawn(strive);
-        running.tasks.spawn(tell_leadership(leader.clone(), metrics.clone(), running.stop.clone()));
+        running.tasks.spawn(tell(leader.clone(), ca.clone(), metrics.clone(), running.stop.clone()));
         let rotations =
             Rotations::new(store.clone(), ca.clone(), fleet.clone(), leader, who, options.rotation_settle, &registry)?;
         running.tasks.spawn(rotations.clone().run(running.stop.clone()));
@@ -221,11 +221,13 @@ impl Sockets {
     }
 }
 
-/// Keeps the metric of who leads.
-async fn tell_leadership(mut leader: watch::Receiver<Standing>, metrics: Metrics, stop: CancellationToken) {
+/// Keeps the metrics of who leads, and of when the issuing certificate ends.
+async fn tell(mut leader: watch::Receiver<Standing>, ca: Arc<Ca>, metrics: Metrics, stop: CancellationToken) {
     loop {
         let leads = leader.borrow_and_update().leads(Instant::now());
         metrics.leader.set(i64::from(leads));
+        let ends = ca.expires().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        metrics.root_expiration.set(i64::try_from(ends).unwrap_or(i64::MAX));
         tokio::select! {
             changed = leader.changed() => if changed.is_err() { return },
             // A leadership that is not renewed ends without a word.

@@ -313,3 +313,6 @@ impl Rotations {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests;
