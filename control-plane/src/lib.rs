@@ -20,6 +20,7 @@
 //! 11. [`fleet`] notes who has applied the change, who has refused it, and after how long.
 //! 12. [`api`] tells it: `/api/v1/changes/{version}?wait=30s`, and `weir status` prints it.
 //!
+//! Several control planes on one store do all of this side by side; [`leader`] says who does what one must do alone.
 //! [`up`] runs a whole mesh of a folder on one machine. [`metrics`] counts.
 
 pub mod api;

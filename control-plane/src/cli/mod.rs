@@ -12,6 +12,7 @@ mod demo;
 mod get;
 mod input;
 mod output;
+mod rotate_anchor;
 mod status;
 mod token;
 mod up;
@@ -70,6 +71,8 @@ enum Verb {
     Await(await_::Await),
     /// Make join tokens.
     Token(token::Token),
+    /// Exchange the mesh's root for a new one, phase by phase, or show how far that is.
+    RotateAnchor(rotate_anchor::RotateAnchor),
     /// Show the versions of this program and of the control plane.
     Version(version::Version),
     /// Print Weir's kinds as CustomResourceDefinitions for Kubernetes.
@@ -150,6 +153,7 @@ pub async fn run(weir: Weir, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Validate(verb) => verb.run(&mut context),
         Verb::Status(verb) => verb.run(&mut context).await,
         Verb::Token(verb) => verb.run(&mut context).await,
+        Verb::RotateAnchor(verb) => verb.run(&mut context).await,
         Verb::Version(verb) => verb.run(&mut context).await,
         Verb::Crds(verb) => verb.run(&mut context),
         Verb::Completion(verb) => verb.run(&mut context, &mut Weir::command()),

@@ -89,6 +89,8 @@ impl House {
             metrics: local(),
             folder: tempfile::tempdir().expect("a folder"),
             control_plane: None,
+            extra: Vec::new(),
+            others: Vec::new(),
         };
         mesh.control_plane = Some(control_plane(&cluster, [mesh.api, mesh.xds, mesh.metrics], mesh.folder.path()));
         let api = mesh.api;
