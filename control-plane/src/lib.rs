@@ -22,6 +22,7 @@
 //!
 //! In a cluster, [`webhook`] is asked about every pod that is made in a namespace with sidecars; [`inject`] decides, purely.
 //!
+//! Several control planes on one store do all of this side by side; [`leader`] says who does what one must do alone.
 //! [`up`] runs a whole mesh of a folder on one machine. [`metrics`] counts.
 
 pub mod api;

@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 use weir_config::{
@@ -24,8 +25,8 @@ pub struct Args {
     /// The start-up file (YAML); flags and environment win over it.
     #[arg(long, env = "WEIR_BOOTSTRAP", value_name = "FILE")]
     pub bootstrap: Option<PathBuf>,
-    /// The control plane.
-    #[arg(long, env = "WEIR_CONTROL_PLANE", value_name = "HOST:PORT")]
+    /// The control plane; several replicas of it with commas between.
+    #[arg(long, env = "WEIR_CONTROL_PLANE", value_name = "HOST:PORT,…")]
     pub control_plane: Option<String>,
     /// The name in the control plane's certificate, if not the host of its address.
     #[arg(long, env = "WEIR_CONTROL_PLANE_NAME", value_name = "NAME")]
@@ -282,6 +283,8 @@ impl Args {
             address: needed("control-plane", self.control_plane.or(file.control_plane.address))?,
             server_name: self.control_plane_name.or(file.control_plane.server_name),
             roots: roots_file.map(Roots::File).or(file.control_plane.roots.map(Roots::Pem)),
+            // Sidecars that start together do not all go to the first replica.
+            turn: Arc::new(AtomicUsize::new(rand::random_range(0..1024))),
         };
         let token = match (self.token, self.token_file) {
             (None, None) => file

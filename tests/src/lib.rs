@@ -6,6 +6,7 @@ pub mod anyone;
 pub mod application;
 pub mod client;
 pub mod cluster;
+pub mod etcd;
 pub mod frames;
 pub mod kubelet;
 pub mod load;

@@ -22,8 +22,12 @@ pub struct Mesh {
     pub api: SocketAddr,
     /// Where sidecars connect.
     pub xds: SocketAddr,
+    /// Other replicas of it, where sidecars may connect too.
+    pub others: Vec<SocketAddr>,
     /// Where its metrics are.
     pub metrics: SocketAddr,
+    /// Further arguments of it.
+    pub extra: Vec<String>,
     /// Logs, state, keys; removed at the end.
     pub folder: tempfile::TempDir,
     /// Its process.
@@ -62,17 +66,23 @@ impl Mesh {
 
     /// The same, with the port for sidecars on another address of this machine.
     pub async fn start_on(address: IpAddr, documents: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut mesh = Self {
-            api: local(free_port()),
-            xds: SocketAddr::new(address, free_port()),
-            metrics: local(free_port()),
-            folder,
-            control_plane: None,
-        };
+        let mut mesh = Self::stopped(address);
         mesh.start_control_plane().await;
         mesh.apply(documents).await;
         mesh
+    }
+
+    /// Not started yet.
+    pub fn stopped(address: IpAddr) -> Self {
+        Self {
+            api: local(free_port()),
+            xds: SocketAddr::new(address, free_port()),
+            others: Vec::new(),
+            metrics: local(free_port()),
+            extra: Vec::new(),
+            folder: tempfile::tempdir().expect("a folder"),
+            control_plane: None,
+        }
     }
 
     /// Starts the control plane (again) on its ports and data.
@@ -82,7 +92,8 @@ impl Mesh {
             .args(["--api", &self.api.to_string(), "--xds", &self.xds.to_string()])
             .args(["--metrics", &self.metrics.to_string()])
             .arg("--data")
-            .arg(self.folder.path().join("data"));
+            .arg(self.folder.path().join("data"))
+            .args(&self.extra);
         let process = Process::start("control-plane", self.folder.path(), &mut command);
         self.control_plane = Some(process);
         let api = self.api;
@@ -218,8 +229,9 @@ impl Sidecar {
         let roots = mesh.folder.path().join("roots.pem");
         let roots = if roots.exists() { roots } else { mesh.roots().await };
         let mut command = Command::new(binaries().join("weir-proxy"));
+        let replicas: Vec<String> = [xds].iter().chain(&mesh.others).map(ToString::to_string).collect();
         command
-            .args(["--control-plane", &xds.to_string(), "--workload", &self.workload])
+            .args(["--control-plane", &replicas.join(","), "--workload", &self.workload])
             .args(["--namespace", "default", "--service-account", &self.account])
             .args(["--outbound", &self.outbound.to_string(), "--inbound", &self.inbound.to_string()])
             .args(["--metrics", &self.metrics.to_string(), "--health", &self.health.to_string()])

@@ -100,7 +100,7 @@ async fn control_plane(binaries: &Binaries) -> Result<Mesh, Failure> {
         .arg("--data")
         .arg(folder.path().join("data"));
     let process = Process::start("control-plane", folder.path(), &mut command);
-    let mesh = Mesh { api, xds, metrics, folder, control_plane: Some(process) };
+    let mesh = Mesh { api, xds, metrics, folder, others: vec![], extra: vec![], control_plane: Some(process) };
     eventually("the control plane answers", 30, || async {
         get(api, "localhost", "/api/v1/version").await.ok().filter(|a| a.status().is_success())
     })

@@ -28,6 +28,10 @@ pub fn type_url(kind: Kind) -> &'static str {
 /// a stream, when it becomes true.
 pub const LEAVING: &str = "weir.leaving";
 
+/// In `node.metadata`: the identifier of the key that signed the node's certificate (RFC 5280 §4.2.1.1), in hexadecimal
+/// digits. Said again when that is another one.
+pub const ISSUER: &str = "weir.issuer";
+
 /// The kind that a type URL names, if it is one of ours.
 pub fn kind_of(type_url_text: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|k| type_url(*k) == type_url_text)

@@ -11,6 +11,7 @@ mod fleet;
 mod guard;
 mod ports;
 pub mod problem;
+mod rotation;
 mod tokens;
 pub mod types;
 
@@ -65,6 +66,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/changes/{version}", get(fleet::change))
         .route("/api/v1/tokens", post(tokens::create))
         .route("/api/v1/trust", get(tokens::trust))
+        .route("/api/v1/rotation", get(rotation::get).post(rotation::post))
         .route("/api/v1/version", get(version))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/api/v1/namespaces/{namespace}/{plural}", get(documents::list))
@@ -88,7 +90,7 @@ pub fn router(api: Api) -> Router {
     paths(
         apply::apply, documents::list_all, documents::list, documents::get, documents::put, documents::delete,
         documents::get_global, documents::put_global, documents::delete_global, fleet::proxies, fleet::changes,
-        fleet::change, tokens::create, tokens::trust, version, openapi
+        fleet::change, tokens::create, tokens::trust, rotation::get, rotation::post, version, openapi
     ),
     tags(
         (name = "documents", description = "What operators write."),

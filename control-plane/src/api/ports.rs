@@ -2,7 +2,7 @@
 
 use super::{
     problem::Result,
-    types::{Change, Proxy, Token, TokenRequest},
+    types::{Change, Proxy, Rotation, RotationRequest, Token, TokenRequest},
 };
 use tokio::sync::watch;
 
@@ -31,4 +31,16 @@ pub trait Identity: Send + Sync + 'static {
 
     /// The roots of the mesh, as PEM.
     fn roots(&self) -> String;
+
+    /// How it stands with the roots.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn rotation(&self) -> Result<Rotation>;
+
+    /// Begins, holds, goes on with, or takes back an exchange of the roots.
+    ///
+    /// # Errors
+    /// It makes no sense now, or the store fails.
+    fn rotate(&self, request: &RotationRequest) -> Result<Rotation>;
 }

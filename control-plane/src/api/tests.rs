@@ -43,6 +43,12 @@ impl Identity for StubIdentity {
     fn roots(&self) -> String {
         "-----BEGIN CERTIFICATE-----\n".into()
     }
+    fn rotation(&self) -> Result<types::Rotation> {
+        Ok(types::Rotation { issuer: "ab".into(), ..types::Rotation::default() })
+    }
+    fn rotate(&self, request: &types::RotationRequest) -> Result<types::Rotation> {
+        Ok(types::Rotation { held: request.hold, ..types::Rotation::default() })
+    }
 }
 
 struct House {

@@ -234,3 +234,80 @@ pub struct Version {
     /// Where sidecars connect.
     pub xds_address: String,
 }
+
+/// How it stands with the roots of the mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// The identifier of the key that signs, in hexadecimal digits.
+    pub issuer: String,
+    /// When its certificate ends (RFC 3339).
+    pub expires: String,
+    /// Whether it has ended: then no certificate can be issued.
+    pub expired: bool,
+    /// How many roots are trusted.
+    pub roots: u64,
+    /// `spreading`, `renewing`, `retiring`; none: no exchange is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// What the phase waits for, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub waits_for: String,
+    /// Since when it is in this phase (RFC 3339).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub since: String,
+    /// It stays in its phase until told to go on.
+    #[serde(default)]
+    pub held: bool,
+    /// It goes back.
+    #[serde(default)]
+    pub aborting: bool,
+    /// Connected proxies.
+    #[serde(default)]
+    pub proxies: u64,
+    /// Replicas of the control plane that have reported.
+    #[serde(default)]
+    pub replicas: u64,
+    /// Proxies that do not hold the roots of this phase yet.
+    #[serde(default)]
+    pub unaware: u64,
+    /// Proxies whose certificate is of another issuer.
+    #[serde(default)]
+    pub stale: u64,
+    /// Replicas that have not taken the phase in yet.
+    #[serde(default)]
+    pub behind: u64,
+    /// The first of the proxies that are waited for.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// What came of the last exchange.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last: String,
+}
+
+/// Asks for a step of an exchange of roots.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotationRequest {
+    /// What to do.
+    pub action: RotationAction,
+    /// With `start`: stay in each phase until told to go on.
+    #[serde(default)]
+    pub hold: bool,
+}
+
+/// What to do with an exchange of roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RotationAction {
+    /// Begin.
+    Start,
+    /// Stay in each phase until told to go on.
+    Hold,
+    /// Go on.
+    Resume,
+    /// Go back to the old root.
+    Abort,
+    /// Go on to the next phase now, whatever the proxies report.
+    Force,
+}

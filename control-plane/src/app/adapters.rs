@@ -1,7 +1,7 @@
 //! Small adapters between rooms that do not know each other: the store as the certificate authority's vault, the fleet
 //! and the authority as the REST API asks for them.
 
-use super::history::History;
+use super::{history::History, rotation::Rotations};
 use crate::{
     api::{
         self,
@@ -9,7 +9,7 @@ use crate::{
         types,
     },
     ca::{
-        Ca, Vault,
+        Ca, Refusal, Vault,
         token::{self, Grant, Tokens},
     },
     fleet::{ChangeStatus, Fleet, ProxyStatus},
@@ -39,6 +39,14 @@ impl Vault for StoreVault {
             Err(store::Error::MetaConflict { .. }) => {
                 self.read(name)?.ok_or_else(|| format!("`{name}` was there, and is not any more"))
             }
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    fn replace(&self, name: &str, old: &[u8], new: &[u8]) -> std::result::Result<bool, String> {
+        match self.0.set_meta(name, MetaExpect::Value(old), Some(new)) {
+            Ok(()) => Ok(true),
+            Err(store::Error::MetaConflict { .. }) => Ok(false),
             Err(e) => Err(e.to_string()),
         }
     }
@@ -108,6 +116,7 @@ pub(super) struct IdentityPort {
     pub(super) tokens: Arc<Tokens>,
     pub(super) ca: Arc<Ca>,
     pub(super) world: watch::Receiver<Arc<World>>,
+    pub(super) rotations: Arc<Rotations>,
 }
 
 impl api::Identity for IdentityPort {
@@ -135,6 +144,51 @@ impl api::Identity for IdentityPort {
 
     fn roots(&self) -> String {
         self.ca.roots_pem()
+    }
+
+    fn rotation(&self) -> Result<types::Rotation> {
+        let overview = self.rotations.overview();
+        // Without roots of our own there is nothing to exchange, and still something to tell.
+        let kept = self.ca.kept().ok();
+        let rotation = kept.as_ref().and_then(|k| k.rotation.as_ref());
+        Ok(types::Rotation {
+            issuer: self.ca.issuer(),
+            expires: rfc3339(self.ca.expires()),
+            expired: self.ca.expires() <= SystemTime::now(),
+            roots: self.ca.roots().borrow().len() as u64,
+            phase: rotation.map(|r| r.phase.as_str().into()),
+            waits_for: rotation.map(|r| r.phase.waits_for().into()).unwrap_or_default(),
+            since: rotation.map(|r| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(r.since))).unwrap_or_default(),
+            held: rotation.is_some_and(|r| r.hold),
+            aborting: rotation.is_some_and(|r| r.aborting),
+            proxies: overview.connected as u64,
+            replicas: overview.replicas as u64,
+            unaware: overview.facts.unaware as u64,
+            stale: overview.facts.stale as u64,
+            behind: overview.facts.behind as u64,
+            names: overview.names,
+            last: kept.map(|k| k.last).unwrap_or_default(),
+        })
+    }
+
+    fn rotate(&self, request: &types::RotationRequest) -> Result<types::Rotation> {
+        use types::RotationAction as Action;
+        let now = SystemTime::now();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let done = match request.action {
+            Action::Start => self.rotations.start(request.hold, now),
+            Action::Hold => self.rotations.change(|kept| kept.hold(true)),
+            Action::Resume => self.rotations.change(|kept| kept.hold(false)),
+            Action::Abort => self.rotations.change(|kept| kept.abort(seconds)),
+            Action::Force => self.rotations.go(None, now),
+        };
+        match done {
+            Ok(_) => self.rotation(),
+            Err(Refusal::No(why)) => {
+                Err(ApiError::new(StatusCode::CONFLICT, "rotation", "The rotation cannot do this now", why))
+            }
+            Err(Refusal::Failed(error)) => Err(ApiError::internal(&error)),
+        }
     }
 }
 

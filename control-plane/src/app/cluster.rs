@@ -4,7 +4,7 @@ use super::{Error, Options};
 use crate::{
     ca::{self, ErrorKind, Reviews, token::Grant},
     fleet::Fleet,
-    leader,
+    leader::{Lease, Standing},
     metrics::Metrics,
     status,
     store::{Kubernetes, Store},
@@ -15,12 +15,13 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use std::{io, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What tokens must be meant for: a token that a pod shows to the API server, say, is none for us.
 const AUDIENCE: &str = "weir";
-/// Who leads writes the statuses.
-const LEADER: &str = "weir-status";
+/// The Lease of who leads, who writes the statuses.
+const LEADER: &str = "weir-leader";
 /// Longer tokens are not looked at.
 const MAX_TOKEN: usize = 16 * 1024;
 /// A sidecar asks again before it gives up.
@@ -33,15 +34,16 @@ const POD: &str = "authentication.kubernetes.io/pod-name";
 /// The cluster.
 pub(super) struct Cluster {
     store: Arc<Kubernetes>,
+    namespace: String,
 }
 
 impl Cluster {
     /// `None`: the documents are kept elsewhere.
     pub(super) async fn open(options: &Options, metrics: &Metrics) -> Result<Option<Self>, Error> {
         let Some(kubernetes) = options.kubernetes.clone() else { return Ok(None) };
-        let metrics = metrics.clone();
+        let (metrics, namespace) = (metrics.clone(), kubernetes.namespace.clone());
         let opened = tokio::task::spawn_blocking(move || Kubernetes::open(&kubernetes, metrics)).await;
-        Ok(Some(Self { store: Arc::new(opened.map_err(io::Error::other)??) }))
+        Ok(Some(Self { store: Arc::new(opened.map_err(io::Error::other)??), namespace }))
     }
 
     /// The documents.
@@ -54,18 +56,28 @@ impl Cluster {
         Some(Arc::new(TokenReviews { client: self.store.client(), handle: self.store.handle()? }))
     }
 
-    /// Tells the cluster what becomes of its documents, while this replica leads.
-    pub(super) fn start(&self, fleet: &Arc<Fleet>, tasks: &TaskTracker, stop: &CancellationToken) {
-        let lease = Arc::new(self.store.lease(LEADER));
-        let who = format!("{:016x}", rand::random::<u64>());
-        let (standing, strive) = leader::strive(lease, who, leader::LIFE, stop.clone());
-        tasks.spawn(strive);
+    /// What leadership hangs on.
+    pub(super) fn lease(&self) -> Arc<dyn Lease> {
+        Arc::new(self.store.lease(LEADER))
+    }
+
+    /// Tells the cluster what becomes of its documents, while this replica, which is called `who`, leads.
+    pub(super) fn start(
+        &self,
+        fleet: &Arc<Fleet>,
+        standing: watch::Receiver<Standing>,
+        who: String,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
         let writer = status::Writer {
             client: self.store.client(),
             documents: self.store.watch(),
             refused: self.store.refused(),
             fleet: fleet.clone(),
             standing,
+            who,
+            namespace: self.namespace.clone(),
         };
         tasks.spawn(writer.run(stop.clone()));
     }

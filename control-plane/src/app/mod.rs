@@ -6,11 +6,14 @@ mod cluster;
 mod health;
 mod history;
 mod options;
+mod rotation;
+mod stores;
 
 #[cfg(test)]
 mod tests;
 
 pub use options::{Options, Settings, Webhook};
+pub use stores::Kind as StoreKind;
 
 use crate::{
     api::{self, Api},
@@ -18,9 +21,10 @@ use crate::{
     fleet::Fleet,
     folder::Folder,
     index,
+    leader::{self, Standing},
     metrics::Metrics,
     serve,
-    store::{self, Embedded, Memory, Store},
+    store::{self, Store},
     tls, webhook, xds,
 };
 use adapters::{FleetPort, IdentityPort, StoreVault};
@@ -28,12 +32,14 @@ use cluster::Cluster;
 use health::Health;
 use history::{History, Recorded};
 use prometheus::Registry;
+use rotation::Rotations;
 use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Why a control plane does not start. Each says what to do.
@@ -96,14 +102,11 @@ impl App {
         let history = Arc::new(History::default());
 
         let cluster = Cluster::open(&options, &metrics).await?;
-        let kept = match &cluster {
-            Some(cluster) => cluster.store(),
-            None => open_store(&options).await?,
-        };
+        let (kept, lease) = stores::open(&options, cluster.as_ref(), &metrics).await?;
         history.start(&kept.snapshot(), &fleet);
         let store: Arc<dyn Store> = Arc::new(Recorded::new(kept, history.clone(), fleet.clone()));
         let vault = StoreVault(store.clone());
-        let ca = Ca::open(options.ca.clone(), &vault, SystemTime::now())?;
+        let ca = Ca::open_with(options.ca.clone(), options.root_life, &vault, SystemTime::now())?;
         let tokens = Arc::new(Tokens::open(&vault)?);
 
         let running = Running {
@@ -114,6 +117,16 @@ impl App {
             store: store.clone(),
             ca: ca.clone(),
         };
+        let who = format!("{:016x}", rand::random::<u64>());
+        let (leader, strive) = leader::strive(lease, who.clone(), leader::LIFE, running.stop.clone());
+        running.tasks.spawn(strive);
+        running.tasks.spawn(tell(leader.clone(), ca.clone(), metrics.clone(), running.stop.clone()));
+        if let Some(cluster) = &cluster {
+            cluster.start(&fleet, leader.clone(), who.clone(), &running.tasks, &running.stop);
+        }
+        let rotations =
+            Rotations::new(store.clone(), ca.clone(), fleet.clone(), leader, who, options.rotation_settle, &registry)?;
+        running.tasks.spawn(rotations.clone().run(running.stop.clone()));
         let follower = options.folder.clone().map(|path| Folder::new(path, store.clone()));
         let report = follower.as_ref().map(Folder::report);
         if let Some(follower) = follower {
@@ -122,7 +135,8 @@ impl App {
         let (world, follow) = index::follow(store.watch());
         running.tasks.spawn(follow);
 
-        let identity = Arc::new(IdentityPort { tokens: tokens.clone(), ca: ca.clone(), world: world.clone() });
+        let identity =
+            Arc::new(IdentityPort { tokens: tokens.clone(), ca: ca.clone(), world: world.clone(), rotations });
         let api = Api {
             store,
             fleet: Arc::new(FleetPort { fleet: fleet.clone(), history }),
@@ -137,9 +151,6 @@ impl App {
         let health = Health::new(&registry, world.clone(), report, running.stop.clone())?;
         running.serve(sockets.metrics, health.router(registry));
         running.serve(sockets.api, api::router(api));
-        if let Some(cluster) = &cluster {
-            cluster.start(&fleet, &running.tasks, &running.stop);
-        }
         let reviews = cluster.as_ref().and_then(Cluster::reviews);
         let parts = xds::server::Parts { worlds: world, ca, tokens, reviews, fleet, metrics };
         xds::server::start(sockets.xds, parts, &options.xds_options(), &running.tasks, &running.stop)?;
@@ -264,8 +275,18 @@ impl Sockets {
     }
 }
 
-async fn open_store(options: &Options) -> Result<Arc<dyn Store>, Error> {
-    let Some(folder) = options.data.clone() else { return Ok(Arc::new(Memory::default())) };
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder)).await;
-    Ok(Arc::new(opened.map_err(io::Error::other)??))
+/// Keeps the metrics of who leads, and of when the issuing certificate ends.
+async fn tell(mut leader: watch::Receiver<Standing>, ca: Arc<Ca>, metrics: Metrics, stop: CancellationToken) {
+    loop {
+        let leads = leader.borrow_and_update().leads(Instant::now());
+        metrics.leader.set(i64::from(leads));
+        let ends = ca.expires().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        metrics.root_expiration.set(i64::try_from(ends).unwrap_or(i64::MAX));
+        tokio::select! {
+            changed = leader.changed() => if changed.is_err() { return },
+            // A leadership that is not renewed ends without a word.
+            () = tokio::time::sleep(leader::LIFE / 2) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! How a control plane is started: for programs, and as flags, environment and file.
 
+use super::stores::{self, Kind as StoreKind};
 use crate::{
-    ca::Source,
+    ca::{ROOT_LIFE, Source},
     inject,
     kubernetes::client::{self, Options as KubernetesOptions},
     tls, webhook, xds,
@@ -40,6 +41,12 @@ pub struct Options {
     pub kubernetes: Option<KubernetesOptions>,
     /// Kubernetes' admission webhook, where this runs in a cluster.
     pub webhook: Option<Webhook>,
+    /// Where documents are kept; without `data`, an embedded store keeps nothing.
+    pub store: StoreKind,
+    /// The life of roots that are made.
+    pub root_life: Duration,
+    /// In a rotation of roots all proxies must allow the next phase for so long.
+    pub rotation_settle: Duration,
 }
 
 /// The admission webhook.
@@ -52,6 +59,11 @@ pub struct Webhook {
     /// What both webhook configurations are called.
     pub configuration: String,
 }
+
+/// Certificates of more years cannot be written.
+const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 3600);
+/// [`Options::rotation_settle`], unless told otherwise: longer than a sidecar needs to move to another replica.
+const SETTLE: Duration = Duration::from_secs(10);
 
 impl Options {
     /// On free loopback ports, keeping nothing.
@@ -69,6 +81,9 @@ impl Options {
             drain: Duration::from_secs(5),
             webhook: None,
             kubernetes: None,
+            store: StoreKind::Embedded,
+            root_life: ROOT_LIFE,
+            rotation_settle: SETTLE,
         }
     }
 
@@ -209,6 +224,36 @@ pub struct Settings {
     /// The namespace with the control plane's Secrets and Leases [its pod's own, or weir-system].
     #[arg(long, env = "WEIR_KUBERNETES_NAMESPACE", value_name = "NAMESPACE")]
     pub kubernetes_namespace: Option<String>,
+    /// Where documents are kept: `embedded`, a file in --data, or `etcd`, for several replicas [embedded].
+    #[arg(long, env = "WEIR_STORE", value_name = "STORE")]
+    pub store: Option<String>,
+    /// The members of etcd: http://host:port or https://host:port.
+    #[arg(long, env = "WEIR_ETCD_ENDPOINTS", value_delimiter = ',', value_name = "URL")]
+    pub etcd_endpoints: Vec<String>,
+    /// All keys in etcd begin with this [/weir].
+    #[arg(long, env = "WEIR_ETCD_PREFIX", value_name = "PREFIX")]
+    pub etcd_prefix: Option<String>,
+    /// Roots that vouch for the members of etcd (PEM).
+    #[arg(long, env = "WEIR_ETCD_CA", value_name = "FILE")]
+    pub etcd_ca: Option<PathBuf>,
+    /// Our certificate towards etcd (PEM).
+    #[arg(long, env = "WEIR_ETCD_CERT", value_name = "FILE", requires = "etcd_key")]
+    pub etcd_cert: Option<PathBuf>,
+    /// The key of --etcd-cert (PEM).
+    #[arg(long, env = "WEIR_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
+    /// A user of etcd.
+    #[arg(long, env = "WEIR_ETCD_USER", value_name = "NAME")]
+    pub etcd_user: Option<String>,
+    /// The password of --etcd-user; better in the environment, since arguments can be seen.
+    #[arg(long, env = "WEIR_ETCD_PASSWORD", hide_env_values = true, value_name = "SECRET")]
+    pub etcd_password: Option<String>,
+    /// The life of roots that are made [3650d].
+    #[arg(long, env = "WEIR_ROOT_LIFE", value_name = "TIME")]
+    pub root_life: Option<String>,
+    /// In a rotation of roots all proxies must allow the next phase for so long [10s].
+    #[arg(long, env = "WEIR_ROTATION_SETTLE", value_name = "TIME")]
+    pub rotation_settle: Option<String>,
 }
 
 impl Settings {
@@ -243,6 +288,16 @@ impl Settings {
             kubernetes: self.kubernetes.or(other.kubernetes),
             kubeconfig: self.kubeconfig.or(other.kubeconfig),
             kubernetes_namespace: self.kubernetes_namespace.or(other.kubernetes_namespace),
+            store: self.store.or(other.store),
+            etcd_endpoints: if self.etcd_endpoints.is_empty() { other.etcd_endpoints } else { self.etcd_endpoints },
+            etcd_prefix: self.etcd_prefix.or(other.etcd_prefix),
+            etcd_ca: self.etcd_ca.or(other.etcd_ca),
+            etcd_cert: self.etcd_cert.or(other.etcd_cert),
+            etcd_key: self.etcd_key.or(other.etcd_key),
+            etcd_user: self.etcd_user.or(other.etcd_user),
+            etcd_password: self.etcd_password.or(other.etcd_password),
+            root_life: self.root_life.or(other.root_life),
+            rotation_settle: self.rotation_settle.or(other.rotation_settle),
         }
     }
 
@@ -268,9 +323,28 @@ impl Settings {
             kubeconfig: self.kubeconfig.filter(|path| !path.as_os_str().is_empty()),
             namespace: self.kubernetes_namespace.unwrap_or_else(client::namespace),
         });
+        let etcd = stores::Said {
+            endpoints: self.etcd_endpoints,
+            prefix: self.etcd_prefix,
+            ca: self.etcd_ca,
+            certificate: self.etcd_cert,
+            key: self.etcd_key,
+            user: self.etcd_user.filter(|u| !u.is_empty()),
+            password: self.etcd_password.filter(|p| !p.is_empty()),
+        };
+        let duration = |said: &Option<String>, usual: Duration| match said {
+            Some(text) => crate::duration::parse(text).and_then(|d| match d <= LONGEST {
+                true => Ok(d),
+                false => Err(format!("`{text}` is longer than a hundred years")),
+            }),
+            None => Ok(usual),
+        };
         Ok(Options {
             kubernetes,
             webhook: self.webhook.map(|address| Webhook { address, settings, configuration }),
+            store: stores::chosen(self.store.as_deref(), etcd)?,
+            root_life: duration(&self.root_life, ROOT_LIFE)?,
+            rotation_settle: duration(&self.rotation_settle, SETTLE)?,
             api: self.api.unwrap_or(here(15_015)),
             xds: self.xds.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15_012)),
             metrics: self.metrics.unwrap_or(here(15_014)),

@@ -23,6 +23,8 @@ pub enum ErrorKind {
     UnknownWorkload,
     /// The issuing key or certificate is not usable.
     Root,
+    /// The issuing certificate has run out.
+    Expired,
     /// The store failed.
     Store,
     /// A name for the serving certificate is neither a DNS name nor an address.
@@ -42,6 +44,7 @@ impl ErrorKind {
             Self::PeerIdentity => "peer_identity",
             Self::UnknownWorkload => "unknown_workload",
             Self::Root => "root",
+            Self::Expired => "issuer_expired",
             Self::Store => "store",
             Self::Name => "name",
         }
@@ -76,6 +79,8 @@ impl Error {
                 tonic::Status::unauthenticated(message)
             }
             ErrorKind::PeerIdentity | ErrorKind::UnknownWorkload => tonic::Status::permission_denied(message),
+            // Who reads it is the one who can put it right, or knows who can.
+            ErrorKind::Expired => tonic::Status::failed_precondition(message),
             // What is wrong inside is for our log, not for who asks.
             ErrorKind::Root | ErrorKind::Store => tonic::Status::internal("the certificate authority cannot sign now"),
         }

@@ -10,7 +10,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, pem::PemObject};
 use std::time::{Duration, SystemTime};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use weir_config::model::SpiffeId;
 use x509_parser::{
     certification_request::X509CertificationRequest, prelude::FromDer as _, public_key::PublicKey,
@@ -50,7 +50,14 @@ pub(super) fn workload(
 ) -> Result<Issued, Error> {
     let key = proven_key(csr)?;
     let uri = who.as_str().try_into().map_err(|e: rcgen::Error| Error::new(ErrorKind::Name, e.to_string()))?;
-    let (leaf, not_after) = leaf(root, &key, vec![SanType::URI(uri)], lifetime.clamp(MIN_LIFETIME, MAX_LIFETIME), now)?;
+    // A leaf that outlives its issuer would fail at the issuer's end without a sign of it.
+    let not_after = (now + lifetime.clamp(MIN_LIFETIME, MAX_LIFETIME)).min(root.not_after);
+    if not_after <= now {
+        let (ended, remedy) = (OffsetDateTime::from(root.not_after), &root.remedy);
+        let ended = ended.format(&Rfc3339).unwrap_or_default();
+        return Err(Error::new(ErrorKind::Expired, format!("the issuing certificate has expired ({ended}); {remedy}")));
+    }
+    let leaf = leaf(root, &key, vec![SanType::URI(uri)], not_after, now)?;
     let chain = std::iter::once(&leaf).chain(&root.chain).map(|der| pem("CERTIFICATE", der)).collect();
     Ok(Issued { chain, not_after })
 }
@@ -62,24 +69,21 @@ pub(super) fn serving(root: &Root, names: &[String], lifetime: Duration, now: Sy
     let names = CertificateParams::new(names).map_err(|e| {
         Error::new(ErrorKind::Name, format!("one of {names:?} is neither a DNS name nor an address: {e}"))
     })?;
-    let (leaf, not_after) = leaf(root, &key, names.subject_alt_names, lifetime, now)?;
+    // Sidecars take it from a root that has expired too, and so can be told what is to be done about it.
+    let end = if root.not_after <= now { now + lifetime } else { (now + lifetime).min(root.not_after) };
+    let leaf = leaf(root, &key, names.subject_alt_names, end, now)?;
     let chain = std::iter::once(leaf).chain(root.chain.iter().cloned()).collect();
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    Ok(Serving { chain, key, not_after })
+    Ok(Serving { chain, key, not_after: end })
 }
 
 fn leaf(
     root: &Root,
     key: &impl PublicKeyData,
     names: Vec<SanType>,
-    lifetime: Duration,
+    not_after: SystemTime,
     now: SystemTime,
-) -> Result<(CertificateDer<'static>, SystemTime), Error> {
-    // A leaf that outlives its issuer would fail at the issuer's end without a sign of it.
-    let not_after = (now + lifetime).min(root.not_after);
-    if not_after <= now {
-        return Err(Error::new(ErrorKind::Root, "the issuing certificate has expired"));
-    }
+) -> Result<CertificateDer<'static>, Error> {
     let mut params = CertificateParams::default();
     params.not_before = OffsetDateTime::from(now - BACKDATED);
     params.not_after = OffsetDateTime::from(not_after);
@@ -93,7 +97,7 @@ fn leaf(
     let certificate = params
         .signed_by(key, &root.issuer)
         .map_err(|e| Error::new(ErrorKind::Root, format!("the certificate cannot be signed: {e}")))?;
-    Ok((certificate.der().clone(), not_after))
+    Ok(certificate.der().clone())
 }
 
 /// The public key of a request, after its owner has proven to hold the private one (RFC 2986 §4.2). Names, usages and

@@ -15,6 +15,7 @@ mod inject;
 mod input;
 mod install;
 mod output;
+mod rotate_anchor;
 mod status;
 mod token;
 mod up;
@@ -86,6 +87,8 @@ enum Verb {
     Await(await_::Await),
     /// Make join tokens.
     Token(token::Token),
+    /// Exchange the mesh's root for a new one, phase by phase, or show how far that is.
+    RotateAnchor(rotate_anchor::RotateAnchor),
     /// Show the versions of this program and of the control plane.
     Version(version::Version),
     /// Print Weir's kinds as CustomResourceDefinitions for Kubernetes.
@@ -172,6 +175,7 @@ pub async fn run(weir: Weir, out: &mut dyn Write) -> Result<(), Failure> {
         Verb::Upgrade(verb) => verb.run(&mut context).await,
         Verb::Status(verb) => verb.run(&mut context).await,
         Verb::Token(verb) => verb.run(&mut context).await,
+        Verb::RotateAnchor(verb) => verb.run(&mut context).await,
         Verb::Version(verb) => verb.run(&mut context).await,
         Verb::Crds(verb) => verb.run(&mut context),
         Verb::Completion(verb) => verb.run(&mut context, &mut Weir::command()),

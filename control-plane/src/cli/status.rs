@@ -6,7 +6,7 @@ use super::{
     failure::Failure,
     output::{Table, age},
 };
-use crate::api::types::{Change, ChangeList, Proxy, ProxyList, Version};
+use crate::api::types::{Change, ChangeList, Proxy, ProxyList, Rotation, Version};
 use clap::Args;
 use serde::Serialize;
 
@@ -24,6 +24,7 @@ struct Overview {
     control_plane: Version,
     changes: Vec<Change>,
     proxies: Vec<Proxy>,
+    roots: Option<Rotation>,
 }
 
 impl Status {
@@ -33,8 +34,10 @@ impl Status {
         let mut changes = client.get::<ChangeList>("/api/v1/changes").await?.items;
         changes.truncate(self.changes);
         let proxies = client.get::<ProxyList>("/api/v1/proxies").await?.items;
+        // Of an older control plane nothing is known.
+        let roots = client.get::<Rotation>("/api/v1/rotation").await.ok();
         let address = client.address().to_owned();
-        context.print(&Overview { control_plane, changes, proxies }, |o| table(&address, o))
+        context.print(&Overview { control_plane, changes, proxies, roots }, |o| table(&address, o))
     }
 }
 
@@ -47,6 +50,18 @@ fn table(address: &str, overview: &Overview) -> String {
         about.trust_domain,
         overview.proxies.len()
     );
+    match &overview.roots {
+        Some(roots) if roots.expired => {
+            text += &format!(
+                "The issuing certificate has expired ({}): no certificate can be issued; exchange it with `weir rotate-anchor`\n\n",
+                roots.expires
+            );
+        }
+        Some(Rotation { phase: Some(phase), .. }) => {
+            text += &format!("The roots are being exchanged ({phase}): `weir rotate-anchor --status`\n\n");
+        }
+        _ => {}
+    }
     let mut changes = Table::new(&["CHANGE", "AGE", "WHAT", "STATUS"]);
     for change in &overview.changes {
         changes.row([change.version.to_string(), age(&change.at), change.summary.clone(), change.words()]);

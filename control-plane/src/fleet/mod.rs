@@ -8,9 +8,11 @@ mod change;
 mod proxy;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use change::ChangeStatus;
 pub use proxy::{LastRefusal, ProxyStatus, Who};
+pub use trust::{Trust, Trusting};
 
 use crate::{
     machine::{Refusal, Standing},

@@ -1,5 +1,6 @@
 //! One proxy as the control plane sees it.
 
+use super::Trust;
 use crate::machine::Standing;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::SystemTime};
 use weir_config::model::Kind;
@@ -77,6 +78,7 @@ pub(super) struct Connected {
     pub(super) behind_since: Option<u64>,
     pub(super) standings: [(Kind, Standing); 5],
     pub(super) last_refusal: Option<LastRefusal>,
+    pub(super) trust: Trust,
 }
 
 impl Connected {
@@ -89,6 +91,7 @@ impl Connected {
             behind_since: None,
             standings: Kind::ALL.map(|kind| (kind, Standing::default())),
             last_refusal: None,
+            trust: Trust::default(),
         }
     }
 

@@ -288,6 +288,12 @@ impl Machine {
         self.sub(kind).standing()
     }
 
+    /// The version of a resource that the client has said it has; the outer `None`: it does not ask for it.
+    pub fn applied(&self, kind: Kind, name: &str) -> Option<Option<&Version>> {
+        let sub = self.sub(kind);
+        sub.subscribed(name).then(|| sub.items.get(name).and_then(|item| item.applied.version()))
+    }
+
     /// Names asked for over all kinds.
     pub fn subscriptions(&self) -> usize {
         self.subs.iter().map(|s| s.names.len()).sum()

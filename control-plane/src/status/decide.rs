@@ -60,12 +60,13 @@ impl From<&ChangeStatus> for Progress {
 }
 
 /// The conditions of all objects that are documents, or were to be. `since`: with which version of all documents each of
-/// them came to be what it is; `progress`: how far the sidecars are with a version, `None` where that is not known.
+/// them came to be what it is; `progress`: how far the sidecars are with that version, and with the document of this version
+/// of its own; `None` where that is not known.
 pub fn decide(
     snapshot: &Snapshot,
     refused: &BTreeMap<Key, Refused>,
     since: &HashMap<Arc<Key>, u64>,
-    progress: impl Fn(u64) -> Option<Progress>,
+    progress: impl Fn(u64, u64) -> Option<Progress>,
 ) -> BTreeMap<Key, Conditions> {
     let mut issues: HashMap<Key, Vec<Issue>> = HashMap::new();
     for issue in check_all(snapshot.iter().map(|(_, stored)| &*stored.document)) {
@@ -79,7 +80,7 @@ pub fn decide(
             continue;
         }
         let references = issues.get(&**key).map_or(&[][..], Vec::as_slice);
-        let programmed = programmed(since.get(key).and_then(|version| progress(*version)));
+        let programmed = programmed(since.get(key).and_then(|version| progress(*version, stored.resource_version)));
         let conditions = [accepted(), resolved(references), programmed];
         let (uid, generation) = (stored.uid.clone(), stored.generation);
         all.insert(Key::clone(key), Conditions { uid, generation, all: conditions });
@@ -176,8 +177,8 @@ mod tests {
         store.apply(&Batch::put_all(parse("t", TEXT).unwrap())).unwrap();
         let snapshot = store.snapshot();
         let since = snapshot.iter().map(|(key, _)| (key.clone(), 7)).collect();
-        let mut all = decide(&snapshot, &BTreeMap::new(), &since, |version| {
-            assert_eq!(version, 7);
+        let mut all = decide(&snapshot, &BTreeMap::new(), &since, |version, own| {
+            assert_eq!((version, own), (7, 1));
             progress
         });
         assert_eq!(all.len(), 1, "a Service has no status of ours");

@@ -4,6 +4,7 @@
 //! concerns has applied it. What they are is decided purely ([`decide`]); one replica writes ([`write`]), the one that leads.
 
 mod decide;
+mod replicas;
 mod write;
 
 pub use decide::{Condition, Conditions, Progress, decide};

@@ -1,6 +1,9 @@
 //! Conditions into the cluster, as long as this replica leads.
 
-use super::decide::{Condition, Conditions, Progress, decide};
+use super::{
+    decide::{Condition, Conditions, Progress, decide},
+    replicas::{self, Others},
+};
 use crate::{
     fleet::Fleet,
     kubernetes::{FROM, object},
@@ -44,12 +47,21 @@ pub struct Writer {
     pub fleet: Arc<Fleet>,
     /// Whether this replica leads.
     pub standing: watch::Receiver<Standing>,
+    /// What this replica is called.
+    pub who: String,
+    /// The namespace with the replicas' Leases.
+    pub namespace: String,
 }
 
 impl Writer {
     /// Writes until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut news = self.fleet.watch();
+        let (leases, own) =
+            (Api::namespaced(self.client.clone(), &self.namespace), format!("weir-replica-{}", self.who));
+        let others = Arc::new(Others::default());
+        let listening = tokio::spawn(replicas::listen(leases.clone(), own.clone(), others.clone()));
+        let mut said: Option<(u64, Instant)> = None;
         let mut written: BTreeMap<Key, Conditions> = BTreeMap::new();
         // With which version of all documents each came to be what it is.
         let mut since: HashMap<Arc<Key>, u64> = HashMap::new();
@@ -59,9 +71,14 @@ impl Writer {
             let refused = self.refused.borrow_and_update().clone();
             news.borrow_and_update();
             note(&snapshot, &mut seen, &mut since);
+            let settled = replicas::settled(&snapshot, &self.fleet);
+            let due = said.is_none_or(|(before, at)| before != settled || at.elapsed() >= replicas::ALIVE / 2);
+            if due && replicas::say(&leases, &own, settled).await.is_ok() {
+                said = Some((settled, Instant::now()));
+            }
             let mut left = false;
             if self.standing.borrow_and_update().leads(Instant::now()) {
-                let progress = |version| self.fleet.change(version).as_ref().map(Progress::from);
+                let progress = |version, own| self.progress(version, own, &others);
                 let wanted = decide(&snapshot, &refused, &since, progress);
                 written.retain(|key, _| wanted.contains_key(key));
                 left = self.write(wanted, &mut written).await;
@@ -76,10 +93,20 @@ impl Writer {
                 Ok(()) = news.changed() => {}
                 Ok(()) = self.standing.changed() => {}
                 () = tokio::time::sleep(again) => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             }
             tokio::time::sleep(TOGETHER).await;
         }
+        listening.abort();
+        replicas::leave(&leases, &own).await;
+    }
+
+    /// How far the sidecars are, those of the other replicas included. Replicas may count their versions differently by a
+    /// little; a document has the same one everywhere.
+    fn progress(&self, version: u64, document: u64, others: &Others) -> Option<Progress> {
+        let mut progress = Progress::from(&self.fleet.change(version)?);
+        progress.complete &= others.have_settled(document, Instant::now());
+        Some(progress)
     }
 
     /// Writes what is not written yet; whether something is left.

@@ -22,6 +22,8 @@ pub(super) struct Said {
     pub(super) class: Class,
     /// Whether it goes down.
     pub(super) leaving: bool,
+    /// The key that signed its certificate; empty: it does not say.
+    pub(super) issuer: String,
 }
 
 impl Said {
@@ -35,6 +37,7 @@ impl Said {
         };
         let ours = text("weir.version");
         let leaving = text(ads::LEAVING).is_some_and(|said| said == "true");
+        let issuer = text(ads::ISSUER).unwrap_or_default();
         let agent = short(&node.user_agent_name);
         let class = match () {
             () if ours.is_some() || agent == "weir" => Class::Sidecar,
@@ -42,7 +45,7 @@ impl Said {
             () => Class::Envoy,
         };
         let agent = if agent.is_empty() && class == Class::Sidecar { "weir".into() } else { agent };
-        Self { id: short(&node.id), agent, version: ours.unwrap_or_default(), class, leaving }
+        Self { id: short(&node.id), agent, version: ours.unwrap_or_default(), class, leaving, issuer }
     }
 
     /// The node it may act as: the workload that it names must exist and have the identity that it has proven.

@@ -1,13 +1,14 @@
 //! One stream: the machine, fed by the client and by the newest world.
 
 use super::{
-    machine::{Limits, Machine, Verdict},
+    machine::{Limits, Machine, Verdict, View as _},
     node::Said,
     view::{Catalog, Generation},
     wire::Wire,
 };
 use crate::{
-    fleet::{Fleet, Seat, Who},
+    ca::BUNDLE,
+    fleet::{Fleet, Seat, Trust, Who},
     metrics::Metrics,
     tls::Peer,
 };
@@ -79,6 +80,7 @@ struct Stream<'a, W: Wire> {
     view: super::view::NodeView,
     outbound: mpsc::Sender<Result<W::Out, Status>>,
     subscriptions: i64,
+    trust: Trust,
 }
 
 impl<'a, W: Wire> Stream<'a, W> {
@@ -116,6 +118,7 @@ impl<'a, W: Wire> Stream<'a, W> {
             generation,
             outbound,
             subscriptions: 0,
+            trust: Trust::default(),
         };
         stream.heed(&node);
         stream.take(&url, request)?;
@@ -158,7 +161,9 @@ impl<'a, W: Wire> Stream<'a, W> {
             // Closed, or the connection is gone.
             let Ok(Some(one)) = message else { return Err(None) };
             let (node, url, request) = W::request(one);
-            node.iter().for_each(|node| self.heed(node));
+            if let Some(node) = &node {
+                self.heed(node);
+            }
             self.take(&url, request)?;
             match inbound.message().now_or_never() {
                 Some(next) => message = next,
@@ -168,11 +173,25 @@ impl<'a, W: Wire> Stream<'a, W> {
         Ok(false)
     }
 
-    /// Of what a client says of itself later than in the beginning, one thing counts: that it goes down.
-    fn heed(&self, node: &ads::Node) {
-        if Said::new(node).leaving {
+    /// Of what a client says of itself later than in the beginning, two things count: that it goes down, and who signed
+    /// its certificate.
+    fn heed(&mut self, node: &ads::Node) {
+        let said = Said::new(node);
+        self.trust.issuer = said.issuer.into();
+        if said.leaving {
             self.seat.leaves();
         }
+    }
+
+    /// What the client trusts, as far as it has said.
+    fn report_trust(&mut self) {
+        let applied = self.machine.applied(Kind::Secret, BUNDLE);
+        self.trust.asks = applied.is_some();
+        let newest = self.view.resource(Kind::Secret, BUNDLE);
+        if applied.flatten().is_some_and(|version| newest.is_some_and(|newest| newest.version == *version)) {
+            self.trust.roots = self.generation.roots_id.clone();
+        }
+        self.seat.trusts(self.trust.clone());
     }
 
     fn take(&mut self, url: &str, request: super::machine::Request) -> Result<(), End> {
@@ -212,6 +231,7 @@ impl<'a, W: Wire> Stream<'a, W> {
             self.seat.looked(world, polled.concerned);
         }
         self.seat.progress(self.machine.behind_since(), Kind::ALL.map(|kind| (kind, self.machine.standing(kind))));
+        self.report_trust();
         for push in polled.pushes {
             let kind = push.kind.as_str();
             let bytes: usize = push.resources.iter().map(|r| r.bytes.len()).sum();

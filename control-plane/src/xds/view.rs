@@ -44,6 +44,8 @@ pub struct Generation {
     pub world: Arc<World>,
     ca: Arc<Ca>,
     roots: Arc<Roots>,
+    /// Stands for the roots.
+    pub roots_id: Arc<str>,
     leaving: Arc<Leaving>,
     made: RwLock<Made>,
     count: AtomicI64,
@@ -67,11 +69,13 @@ impl Catalog {
         changed: impl Fn(u64) + Send + 'static,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let mut roots = ca.roots();
+        let roots_now = roots.borrow_and_update().clone();
         let first = Generation {
             number: 1,
             world: worlds.borrow_and_update().clone(),
             ca: Arc::clone(ca),
-            roots: roots.borrow_and_update().clone(),
+            roots_id: ca::roots_id(&roots_now).into(),
+            roots: roots_now,
             leaving: leaving.borrow_and_update().clone(),
             made: RwLock::default(),
             count: AtomicI64::new(0),
@@ -124,6 +128,7 @@ impl Generation {
             number: self.number + 1,
             world,
             ca: Arc::clone(&self.ca),
+            roots_id: ca::roots_id(&roots).into(),
             roots,
             leaving,
             made: RwLock::new(made),

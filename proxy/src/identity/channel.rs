@@ -13,16 +13,24 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a connection to the control plane may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for one of several addresses: what hangs must leave time for the next.
+const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Addresses of one name that are tried, and addresses that are named.
+const MAX_ADDRESSES: usize = 16;
 /// A ping after so long without a byte: what is between us and the control plane may drop idle connections silently.
 /// Not more often: each wakes a process that may have nothing else to do.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -33,12 +41,15 @@ const MAX_ROOT_FILE: u64 = 1024 * 1024;
 /// Where the control plane is, and how it is known.
 #[derive(Debug, Clone)]
 pub struct ControlPlane {
-    /// `<host>:<port>`
+    /// `<host>:<port>`, or several of them with commas between; one host may have several addresses. They are replicas
+    /// of one control plane: any of them will do.
     pub address: String,
     /// The name in its certificate, if it is not the host of `address`.
     pub server_name: Option<String>,
     /// Who vouches for it before we know the mesh's bundle.
     pub roots: Option<Roots>,
+    /// Which of them is in use, counted on for ever; shared by all who connect.
+    pub turn: Arc<AtomicUsize>,
 }
 
 /// Root certificates in PEM.
@@ -68,39 +79,74 @@ pub enum ChannelError {
 }
 
 impl ControlPlane {
-    /// Connects. `authenticated`: with our certificate.
+    /// Connects to the replica in use, or to the first one after it that can be reached. `authenticated`: with our
+    /// certificate.
     ///
     /// # Errors
     /// Says what is wrong with the configuration, the way, or the other end.
     pub async fn connect(&self, identity: &Identity, authenticated: bool) -> Result<Channel, ChannelError> {
-        let name = self.name()?;
+        let addresses: Vec<&str> = self.addresses().collect();
+        let connecting = async {
+            let mut last = ChannelError::Address("none is named".into());
+            for _ in 0..addresses.len() {
+                let turn = self.turn.load(Ordering::Relaxed);
+                let connected = self.connect_to(addresses[turn % addresses.len()], identity, authenticated);
+                let limit = if addresses.len() > 1 { ADDRESS_TIMEOUT } else { CONNECT_TIMEOUT };
+                match tokio::time::timeout(limit, connected).await {
+                    Ok(Ok(channel)) => return Ok(channel),
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = ChannelError::Connect(format!("not made within {limit:?}")),
+                }
+                // Whoever else connects moves on too, once.
+                let _ = self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+            }
+            Err(last)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .unwrap_or_else(|_| Err(ChannelError::Connect(format!("not made within {CONNECT_TIMEOUT:?}"))))
+    }
+
+    async fn connect_to(
+        &self,
+        address: &str,
+        identity: &Identity,
+        authenticated: bool,
+    ) -> Result<Channel, ChannelError> {
+        let name = self.name(address)?;
         let config = Arc::new(self.config(identity, authenticated)?);
-        let address = self.address.clone();
+        let there = address.to_owned();
         let connector = tower::service_fn(move |_| {
-            let (name, config, address) = (name.clone(), config.clone(), address.clone());
+            let (name, config, there) = (name.clone(), config.clone(), there.clone());
             async move {
-                let tcp = TcpStream::connect(&address).await?;
+                let tcp = any_of(&there).await?;
                 tcp.set_nodelay(true)?;
                 Ok::<_, io::Error>(TokioIo::new(TlsConnector::from(config).connect(name, tcp).await?))
             }
         });
         // TLS is made here, by the connector: to the library this is a plain connection.
-        let uri = format!("http://{}", self.address);
-        let endpoint = Endpoint::from_shared(uri).map_err(|e| ChannelError::Address(e.to_string()))?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let endpoint = endpoint.map_err(|e| ChannelError::Address(e.to_string()))?;
         let endpoint = endpoint
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(1024 * 1024)
             .initial_connection_window_size(1024 * 1024);
-        tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector))
-            .await
-            .map_err(|_| ChannelError::Connect(format!("not made within {CONNECT_TIMEOUT:?}")))?
-            .map_err(|e| ChannelError::Connect(chain(&e)))
+        endpoint.connect_with_connector(connector).await.map_err(|e| ChannelError::Connect(chain(&e)))
     }
 
-    fn name(&self) -> Result<ServerName<'static>, ChannelError> {
-        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+    /// The replica in use has ended what it had begun: the next connection is made to another one.
+    pub fn leave(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.address.split(',').map(str::trim).filter(|a| !a.is_empty()).take(MAX_ADDRESSES)
+    }
+
+    fn name(&self, address: &str) -> Result<ServerName<'static>, ChannelError> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let name = self.server_name.as_deref().unwrap_or(host).trim_matches(['[', ']']);
         ServerName::try_from(name.to_owned()).map_err(|e| ChannelError::Address(format!("`{name}`: {e}")))
     }
@@ -164,6 +210,25 @@ impl ControlPlane {
         let roots = roots.map_err(|e| failed(e.to_string()))?;
         if roots.is_empty() { Err(failed("there is no certificate in it".into())) } else { Ok(roots) }
     }
+}
+
+/// A connection to one of the addresses that a name has, in no particular order, so that sidecars spread.
+async fn any_of(address: &str) -> io::Result<TcpStream> {
+    let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
+    let start = rand::random_range(0..found.len().max(1));
+    found.rotate_left(start);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{address}` has no address"));
+    let several = found.len() > 1;
+    for address in found.into_iter().take(MAX_ADDRESSES) {
+        // What does not answer must leave time for the next.
+        let limit = if several { ADDRESS_TIMEOUT / 3 } else { CONNECT_TIMEOUT };
+        match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 fn read_roots(path: &Path) -> Result<String, ChannelError> {

@@ -93,6 +93,14 @@ impl Identity {
         self.contexts.is_ready() && self.current.load().as_ref().is_some_and(|c| c.is_valid(now))
     }
 
+    /// Whether the bundle says that certificates are signed by another root than ours is: then it should be renewed.
+    pub fn is_superseded(&self) -> bool {
+        match (self.current.load_full(), self.bundle.load_full()) {
+            (Some(current), Some(bundle)) => bundle.supersedes(current.credentials.chain()),
+            _ => false,
+        }
+    }
+
     /// Counts the changes of certificate and bundle.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

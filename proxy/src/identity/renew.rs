@@ -19,6 +19,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const SLOWEST_RETRY: Duration = Duration::from_secs(30);
 /// Without a good one nothing works, so we ask more often.
 const SLOWEST_URGENT_RETRY: Duration = Duration::from_secs(3);
+/// When the issuer has changed, a mesh renews within this time, and not all at one instant.
+const SPREAD: Duration = Duration::from_secs(30);
+/// Renewals that one bundle brings about: another control plane may put its roots in any order.
+const MOST_FOR_A_BUNDLE: u32 = 4;
 
 /// What the certificate should be.
 #[derive(Debug, Clone)]
@@ -52,8 +56,9 @@ impl<A: Authority, N: Fn() -> SystemTime> Renewal<A, N> {
     pub async fn run(self) {
         let mut due = self.resume();
         let mut failures = 0;
+        let mut superseded = Superseded::default();
         loop {
-            self.sleep_until(due).await;
+            self.wait(due, &mut superseded).await;
             match self.renew().await {
                 Ok(end) => {
                     due = renewal(end.received, end.not_after, rand::rng().random());
@@ -146,6 +151,23 @@ impl<A: Authority, N: Fn() -> SystemTime> Renewal<A, N> {
         id.trust_domain() == self.wish.domain.as_str() && self.wish.id.as_ref().is_none_or(|ours| ours == id)
     }
 
+    /// Returns when a renewal is due: at that time, or soon after the bundle has named another issuer.
+    async fn wait(&self, mut due: SystemTime, superseded: &mut Superseded) {
+        let mut changes = self.identity.changes();
+        loop {
+            changes.borrow_and_update();
+            if superseded.asks(&self.identity) {
+                let spread = SPREAD.min(self.left() / 8).mul_f64(rand::rng().random());
+                tracing::info!(within = ?spread, "certificates are of another issuer now; ours is renewed");
+                due = due.min((self.now)() + spread);
+            }
+            tokio::select! {
+                () = self.sleep_until(due) => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
     fn left(&self) -> Duration {
         let end = self.identity.current().map(|c| c.leaf().not_after);
         end.and_then(|end| end.duration_since((self.now)()).ok()).unwrap_or_default()
@@ -158,6 +180,31 @@ impl<A: Authority, N: Fn() -> SystemTime> Renewal<A, N> {
             }
             tokio::time::sleep(rest.min(LONGEST_SLEEP)).await;
         }
+    }
+}
+
+/// How often the bundle in use has brought about a renewal.
+#[derive(Default)]
+struct Superseded {
+    bundle: Option<Arc<Bundle>>,
+    certificate: Option<String>,
+    renewals: u32,
+}
+
+impl Superseded {
+    /// Whether to renew now; says so once for each bundle and certificate.
+    fn asks(&mut self, identity: &Identity) -> bool {
+        let (bundle, current) = (identity.bundle(), identity.current());
+        if self.bundle != bundle {
+            *self = Self { bundle, ..Self::default() };
+        }
+        let serial = current.map(|c| c.leaf().serial.clone());
+        if !identity.is_superseded() || self.certificate == serial || self.renewals >= MOST_FOR_A_BUNDLE {
+            return false;
+        }
+        self.certificate = serial;
+        self.renewals += 1;
+        true
     }
 }
 

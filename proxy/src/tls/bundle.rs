@@ -1,5 +1,6 @@
 //! The roots that vouch for identities of the mesh. Several while a root is being rotated.
 
+use super::leaf;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::fmt;
 use weir_config::model::{TrustBundle, TrustDomain};
@@ -42,6 +43,15 @@ impl Bundle {
     /// The root certificates.
     pub fn roots(&self) -> &[CertificateDer<'static>] {
         &self.roots
+    }
+
+    /// Whether a chain (end-entity first) leads to another root than the first one. A control plane puts the root of its
+    /// present issuer first: who still shows a certificate of an older one is to renew it. Certificates that do not name
+    /// keys are let be.
+    pub fn supersedes(&self, chain: &[CertificateDer<'static>]) -> bool {
+        let first = self.roots.first().map(|root| leaf::key_of(root)).unwrap_or_default();
+        let issuers: Vec<_> = chain.iter().map(|c| leaf::issuer_of(c)).collect();
+        !first.is_empty() && issuers.iter().all(|issuer| !issuer.is_empty()) && !issuers.contains(&first)
     }
 
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {

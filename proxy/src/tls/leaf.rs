@@ -4,7 +4,10 @@ use rustls::CertificateError;
 use rustls_pki_types::CertificateDer;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_config::model::SpiffeId;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::{
+    extensions::ParsedExtension,
+    prelude::{FromDer, GeneralName, X509Certificate},
+};
 
 /// The identity and the life of an X509-SVID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct Leaf {
     pub not_after: SystemTime,
     /// The serial number in hexadecimal digits.
     pub serial: String,
+    /// The identifier of the key that signed it (RFC 5280 §4.2.1.1), in hexadecimal digits; empty: it does not say.
+    pub issuer: String,
 }
 
 impl Leaf {
@@ -44,8 +49,32 @@ impl Leaf {
             not_before: time(x509.validity().not_before.timestamp()),
             not_after: time(x509.validity().not_after.timestamp()),
             serial: hexadecimal(x509.raw_serial()),
+            issuer: authority(&x509),
         })
     }
+}
+
+/// The identifier of the key that signed a certificate; empty: it does not say.
+pub(super) fn issuer_of(certificate: &[u8]) -> String {
+    X509Certificate::from_der(certificate).map_or_else(|_| String::new(), |(_, x509)| authority(&x509))
+}
+
+/// The identifier of a certificate's own key (RFC 5280 §4.2.1.2); empty: it does not say.
+pub(super) fn key_of(certificate: &[u8]) -> String {
+    let Ok((_, x509)) = X509Certificate::from_der(certificate) else { return String::new() };
+    let found = x509.extensions().iter().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(hexadecimal(id.0)),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+fn authority(x509: &X509Certificate<'_>) -> String {
+    let found = x509.extensions().iter().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| hexadecimal(id.0)),
+        _ => None,
+    });
+    found.unwrap_or_default()
 }
 
 /// Two digits a byte.

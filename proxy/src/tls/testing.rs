@@ -82,6 +82,7 @@ impl Authority {
         params.not_after = wish.to.into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
         params.signed_by(key, &self.issuer).unwrap().der().clone()
     }
 

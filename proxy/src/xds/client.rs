@@ -22,7 +22,7 @@ use weir_config::{
     model::{Kind, ResourceName, Resources},
     xds::{
         self,
-        ads::{AggregatedDiscoveryServiceClient, DeltaDiscoveryResponse, Node},
+        ads::{AggregatedDiscoveryServiceClient, DeltaDiscoveryResponse, ISSUER, Node},
     },
 };
 
@@ -109,6 +109,10 @@ impl<S: Sink> Client<S> {
                 Err(why) => why,
             };
             machine.disconnect();
+            if self.status.is_connected() {
+                // It had begun, so this replica goes down, or is cut off.
+                self.control_plane.leave();
+            }
             self.metrics.control_plane_connected.set(0.0);
             self.status.set_disconnected(why.clone());
             failures = if began.elapsed() >= GOOD_STREAM { 1 } else { failures.saturating_add(1) };
@@ -127,6 +131,8 @@ impl<S: Sink> Client<S> {
         if *self.stay.borrow() == Stay::Leaving {
             machine.leave();
         }
+        let issuer = self.issuer();
+        machine.say(ISSUER, &issuer);
         // Sent before the answer is awaited: the control plane answers the call only once it has a request.
         send(&outbox, machine.connect(Instant::now()))?;
         let call = client.delta_aggregated_resources(ReceiverStream::new(outgoing));
@@ -138,19 +144,22 @@ impl<S: Sink> Client<S> {
         self.status.set_connected();
         self.metrics.control_plane_connected.set(1.0);
         tracing::info!(control_plane = self.control_plane.address, "configuration stream opened");
-        self.follow(machine, dirty, outbox, responses).await
+        self.follow(machine, dirty, issuer, outbox, responses).await
     }
 
     async fn follow(
         &mut self,
         machine: &mut Machine,
         dirty: &mut Option<Instant>,
+        mut issuer: String,
         outbox: mpsc::Sender<Request>,
         mut responses: Streaming<DeltaDiscoveryResponse>,
     ) -> Result<(), String> {
         let mut tidy = tokio::time::interval(TIDY_EVERY.min(self.idle));
         let mut stay = self.stay.clone();
         let mut is_told = *stay.borrow() == Stay::Leaving;
+        let mut certificates = self.identity.changes();
+        certificates.mark_changed();
         loop {
             let warm = sleep_until(machine.deadline(Instant::now()));
             let save = sleep_until(dirty.map(|since| since + SAVE_AFTER));
@@ -179,6 +188,14 @@ impl<S: Sink> Client<S> {
                         requests.extend(machine.forget(&authority, Instant::now()));
                     }
                     send(&outbox, requests)?;
+                }
+                // The control plane takes an old root away only when nobody shows a certificate of it any more.
+                Ok(()) = certificates.changed() => {
+                    let now = self.issuer();
+                    if now != issuer {
+                        send(&outbox, machine.say(ISSUER, &now))?;
+                        issuer = now;
+                    }
                 }
                 () = leaving(&mut stay), if !is_told => {
                     is_told = true;
@@ -217,6 +234,11 @@ impl<S: Sink> Client<S> {
                 Some(authority) = self.wanted.recv() => drop(self.want(machine, &authority)),
             }
         }
+    }
+
+    /// The key that signed our certificate.
+    fn issuer(&self) -> String {
+        self.identity.current().map(|c| c.leaf().issuer.clone()).unwrap_or_default()
     }
 
     fn want(&self, machine: &mut Machine, authority: &ResourceName) -> Vec<Request> {

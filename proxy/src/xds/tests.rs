@@ -209,12 +209,13 @@ struct Sidecar {
     _tasks: JoinSet<()>,
 }
 
-fn sidecar(world: &World, address: SocketAddr, state: &std::path::Path) -> Sidecar {
+fn sidecar(world: &World, address: impl std::fmt::Display, state: &std::path::Path) -> Sidecar {
     let identity = Identity::new();
     let control_plane = ControlPlane {
         address: address.to_string(),
         server_name: None,
         roots: Some(Roots::Pem(pem(&world.authority.root))),
+        turn: Arc::default(),
     };
     let metrics = Metrics::new(100);
     let token = Some(Token::Text(zeroize::Zeroizing::new(TOKEN.into())));
@@ -334,4 +335,22 @@ async fn a_control_plane_of_another_root_is_not_talked_to() {
     let why = sidecar.identity.last_failure().unwrap();
     assert!(why.contains("UnknownIssuer") || why.contains("certificate"), "{why}");
     assert!(world.tokens_seen.lock().is_empty(), "the token was not shown to a stranger");
+}
+
+#[tokio::test]
+async fn of_several_replicas_the_one_that_answers_is_taken_and_the_next_when_it_is_gone() {
+    let world = world();
+    let state = tempfile::tempdir().unwrap();
+    let (first, plane) = control_plane(&world, None).await;
+    // A port that was bound and is not: it refuses at once.
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (second, _other) = control_plane(&world, None).await;
+    let sidecar = sidecar(&world, format!("{dead}, {first},{second}"), state.path());
+    sidecar.status.configured().wait_for(|c| *c).await.unwrap();
+    let before = sidecar.status.connections();
+    plane.abort();
+    let _ = plane.await;
+    while sidecar.status.connections() == before || !sidecar.status.is_connected() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

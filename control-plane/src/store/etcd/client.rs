@@ -174,7 +174,7 @@ impl Client {
                 _ => {}
             }
         }
-        answer
+        answer.map_err(explained)
     }
 
     async fn channel(&self) -> Result<Channel, Status> {
@@ -303,6 +303,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let named = |e: rustls_pki_types::pem::Error| format!("{}: {e}", path.display());
     let all: Vec<_> = CertificateDer::pem_file_iter(path).map_err(named)?.collect::<Result<_, _>>().map_err(named)?;
     if all.is_empty() { Err(format!("{}: there is no certificate in it", path.display())) } else { Ok(all) }
+}
+
+/// With what caused it: the library's own text says only "transport error".
+fn explained(status: Status) -> Status {
+    match std::error::Error::source(&status) {
+        Some(source) => Status::new(status.code(), format!("{}: {}", status.message(), chain(source))),
+        None => status,
+    }
 }
 
 /// An error with all that caused it: the library's own text says only "transport error".

@@ -14,6 +14,8 @@ mod follow;
 mod layout;
 mod lease;
 #[cfg(test)]
+mod secured;
+#[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::{
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -16,6 +17,8 @@ use std::{
 pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     members: Vec<Member>,
+    /// Members take only TLS, and only from who has a certificate of `ca.pem` in the folder.
+    tls: bool,
 }
 
 struct Member {
@@ -49,10 +52,22 @@ fn free_port() -> u16 {
 impl Cluster {
     /// Starts so many members, and waits until each can be connected to.
     pub(crate) fn start(count: usize) -> Option<Self> {
+        Self::start_as(count, false)
+    }
+
+    /// One member that takes only TLS.
+    pub(crate) fn start_with_tls() -> Option<Self> {
+        Self::start_as(1, true)
+    }
+
+    fn start_as(count: usize, tls: bool) -> Option<Self> {
         program()?;
         let member = |n| Member { name: format!("m{n}"), client: free_port(), peer: free_port(), child: None };
         let members = (0..count).map(member).collect();
-        let mut cluster = Self { folder: tempfile::tempdir().unwrap(), members };
+        let mut cluster = Self { folder: tempfile::tempdir().unwrap(), members, tls };
+        if tls {
+            certificates(cluster.folder.path());
+        }
         (0..count).for_each(|n| cluster.start_member(n));
         Some(cluster)
     }
@@ -61,7 +76,7 @@ impl Cluster {
     pub(crate) fn start_member(&mut self, n: usize) {
         let all: Vec<_> = self.members.iter().map(|m| format!("{}=http://127.0.0.1:{}", m.name, m.peer)).collect();
         let member = &self.members[n];
-        let (client, peer) = (url(member.client), url(member.peer));
+        let (client, peer) = (self.url(member.client), url(member.peer));
         let mut command = Command::new(program().unwrap());
         command
             .args(["--name", &member.name, "--data-dir"])
@@ -72,6 +87,11 @@ impl Cluster {
             .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        if self.tls {
+            let file = |name: &str| self.folder.path().join(name);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(file("ca.pem"));
+            command.arg("--cert-file").arg(file("cert.pem")).arg("--key-file").arg(file("key.pem"));
+        }
         let child = command.spawn().unwrap();
         let address = ("127.0.0.1", member.client);
         self.members[n].child = Some(child);
@@ -86,13 +106,24 @@ impl Cluster {
 
     /// How to reach it; each prefix is a store of its own.
     pub(crate) fn options(&self, prefix: &str) -> EtcdOptions {
-        let endpoints = self.members.iter().map(|m| url(m.client)).collect();
-        EtcdOptions { endpoints, prefix: format!("/{prefix}"), ..EtcdOptions::default() }
+        let endpoints = self.members.iter().map(|m| self.url(m.client)).collect();
+        let file = |name: &str| self.folder.path().join(name);
+        EtcdOptions {
+            endpoints,
+            prefix: format!("/{prefix}"),
+            ca: self.tls.then(|| file("ca.pem")),
+            certificate: self.tls.then(|| (file("cert.pem"), file("key.pem"))),
+            user: None,
+        }
     }
 
     /// The same, by one member only.
     pub(crate) fn options_of(&self, n: usize, prefix: &str) -> EtcdOptions {
-        EtcdOptions { endpoints: vec![url(self.members[n].client)], ..self.options(prefix) }
+        EtcdOptions { endpoints: vec![self.url(self.members[n].client)], ..self.options(prefix) }
+    }
+
+    fn url(&self, port: u16) -> String {
+        if self.tls { format!("https://127.0.0.1:{port}") } else { url(port) }
     }
 
     fn signal(&self, n: usize, signal: Signal) {
@@ -123,6 +154,21 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         (0..self.members.len()).for_each(|n| self.kill(n));
     }
+}
+
+/// A root and one certificate for both sides, as files.
+fn certificates(folder: &Path) {
+    let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    std::fs::write(folder.join("ca.pem"), root.self_signed(&root_key).unwrap().pem()).unwrap();
+    let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    // Without a name: with one, etcd would take it for a user's.
+    leaf.distinguished_name = DistinguishedName::new();
+    let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).unwrap();
+    std::fs::write(folder.join("cert.pem"), leaf.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
 fn url(port: u16) -> String {

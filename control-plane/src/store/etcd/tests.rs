@@ -25,7 +25,7 @@ use std::{
 };
 use weir_config::resources::{Document, Key, Kind};
 
-fn open(options: &EtcdOptions) -> Etcd {
+pub(super) fn open(options: &EtcdOptions) -> Etcd {
     Etcd::open(options, Metrics::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -49,7 +49,7 @@ fn same(a: &Etcd, b: &Etcd) -> bool {
     a.version() == b.version() && a.iter().eq(b.iter())
 }
 
-fn fresh(document: Document) -> Batch {
+pub(super) fn fresh(document: Document) -> Batch {
     Change::Put { document: Arc::new(document), expect: Expect::Absent }.into()
 }
 

@@ -165,3 +165,26 @@ fn retries_fit_into_what_is_left() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_of_another_issuer_brings_a_renewal_and_not_one_after_the_other_for_ever() {
+    let fake = Fake::new(Duration::from_secs(24 * 3600));
+    let (identity, _, task) = start(&fake, None);
+    until(&identity, |i| i.is_ready(fake.now())).await;
+    let (ours, other) = (fake.root.root.clone(), Root::new("other").root);
+    let bundle = |roots: &[&rustls_pki_types::CertificateDer<'static>]| {
+        Bundle::new(DOMAIN.parse().unwrap(), roots.iter().map(|r| (*r).clone()).collect()).unwrap()
+    };
+    identity.set_bundle(bundle(&[&ours, &other]));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(fake.asked.lock().len(), 1, "ours is the first: there is nothing to do");
+    assert!(!identity.is_superseded());
+    let changed = fake.start.1.elapsed();
+    identity.set_bundle(bundle(&[&other, &ours]));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = fake.asked.lock().clone();
+    assert!(asked[1] - changed <= SPREAD, "{asked:?}");
+    // This authority goes on with the old issuer, as a replica may that has not heard of the new one.
+    assert_eq!(asked.len(), 1 + MOST_FOR_A_BUNDLE as usize, "{asked:?}");
+    task.abort();
+}

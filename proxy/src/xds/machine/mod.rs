@@ -190,11 +190,16 @@ impl Machine {
         self.stream = Stream::Down;
     }
 
-    /// This node goes down: says so now, if there is a stream, and at the beginning of every stream to come. A control
-    /// plane that is not ours takes no notice: the request asks for nothing.
+    /// This node goes down: says so now, if there is a stream, and at the beginning of every stream to come.
     pub fn leave(&mut self) -> Vec<Request> {
+        self.say(LEAVING, "true")
+    }
+
+    /// Says something of this node now, if there is a stream, and at the beginning of every stream to come. A control
+    /// plane that is not ours takes no notice: the request asks for nothing.
+    pub fn say(&mut self, name: &str, text: &str) -> Vec<Request> {
         let metadata = self.node.metadata.get_or_insert_default();
-        metadata.fields.extend(text_struct([(LEAVING, "true")]).fields);
+        metadata.fields.extend(text_struct([(name, text)]).fields);
         let said = Request {
             node: Some(self.node.clone()),
             type_url: xds::type_url(Kind::Listener).into(),

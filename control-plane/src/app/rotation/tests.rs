@@ -1,0 +1,105 @@
+//! When a rotation goes on, and when it waits: several replicas on one store, and a clock that is passed in.
+
+use super::*;
+use crate::{
+    ca::Source,
+    fleet::{Seat, Trust, Who},
+    metrics::Metrics,
+    store::Memory,
+};
+
+/// One replica: it leads, or not.
+fn replica(store: &Arc<dyn Store>, who: &str, leads: bool) -> Arc<Rotations> {
+    let ca = Ca::open(Source::Own, &StoreVault(store.clone()), SystemTime::now()).unwrap();
+    let until = leads.then(|| Instant::now() + Duration::from_secs(3600));
+    let (_, leader) = watch::channel(Standing { until, other: String::new() });
+    let settle = Duration::from_secs(10);
+    let fleet = Fleet::new(Metrics::default());
+    Rotations::new(store.clone(), ca, fleet, leader, who.into(), settle, &Registry::new()).unwrap()
+}
+
+fn proxy(replica: &Rotations, node: &str) -> Seat {
+    let who = Who {
+        node: node.into(),
+        identity: String::new(),
+        address: None,
+        version: String::new(),
+        agent: "weir".into(),
+        protocol: "delta",
+    };
+    replica.fleet.connect(who)
+}
+
+/// The proxy reports what this replica has it trust and show.
+fn reports(seat: &Seat, replica: &Rotations) {
+    let roots = ca::roots_id(&replica.ca.roots().borrow()).into();
+    seat.trusts(Trust { asks: true, roots, issuer: replica.ca.issuer().into() });
+}
+
+fn phase(replica: &Rotations) -> Option<Phase> {
+    replica.ca.kept().unwrap().rotation.map(|r| r.phase)
+}
+
+#[test]
+fn the_leader_waits_for_the_proxies_of_all_replicas_and_for_a_while() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let (a, b) = (replica(&store, "a", true), replica(&store, "b", false));
+    let (seat_a, seat_b) = (proxy(&a, "demo/a"), proxy(&b, "demo/b"));
+    let (time, mut now) = (SystemTime::now(), Instant::now());
+    let mut steps = |seconds: u64| {
+        for _ in 0..seconds {
+            now += Duration::from_secs(1);
+            b.step(now, time);
+            a.step(now, time);
+        }
+    };
+    steps(1);
+    a.start(false, time).unwrap();
+    reports(&seat_a, &a);
+    b.ca.refresh(&StoreVault(store.clone())).unwrap();
+    seat_b.trusts(Trust { asks: true, ..Trust::default() });
+    steps(30);
+    assert_eq!(phase(&a), Some(Phase::Spreading), "a proxy of the other replica has not reported");
+    assert_eq!((a.overview().facts.unaware, a.overview().names.concat()), (1, "demo/b".to_owned()));
+    reports(&seat_b, &b);
+    steps(9);
+    assert_eq!(phase(&a), Some(Phase::Spreading), "not at once: somebody may be on the way between replicas");
+    steps(3);
+    assert_eq!(phase(&a), Some(Phase::Renewing));
+    // Certificates of the old issuer are still shown.
+    steps(30);
+    assert_eq!(phase(&a), Some(Phase::Renewing));
+    reports(&seat_a, &a);
+    reports(&seat_b, &b);
+    steps(12);
+    assert_eq!(phase(&a), Some(Phase::Retiring));
+    reports(&seat_a, &a);
+    reports(&seat_b, &b);
+    steps(12);
+    assert_eq!((phase(&a), a.ca.kept().unwrap().last.as_str()), (None, "done"));
+    assert_eq!(a.ca.roots().borrow().len(), 1);
+}
+
+#[test]
+fn who_does_not_lead_or_is_held_stays_and_a_dead_replica_is_not_waited_for() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let (a, b) = (replica(&store, "a", true), replica(&store, "b", false));
+    let seat = proxy(&b, "demo/b");
+    seat.trusts(Trust { asks: true, ..Trust::default() });
+    let (time, begun) = (SystemTime::now(), Instant::now());
+    let at = |seconds: u64| begun + Duration::from_secs(seconds);
+    a.start(true, time).unwrap();
+    for n in 0..20 {
+        b.step(at(n), time);
+    }
+    assert_eq!(phase(&b), Some(Phase::Spreading), "it does not lead");
+    // From here on it is dead: what it last said stays as it is.
+    for n in 20..60 {
+        a.step(at(n), time);
+    }
+    assert_eq!(phase(&a), Some(Phase::Spreading), "held");
+    a.change(|kept| kept.hold(false)).unwrap();
+    a.step(at(60), time);
+    a.step(at(71), time);
+    assert_eq!(phase(&a), Some(Phase::Renewing));
+}

@@ -1,0 +1,148 @@
+//! Several control planes on one etcd: any of them may die, any member of etcd may die or hang, roots are exchanged
+//! meanwhile; no request fails and no change is lost.
+
+mod deaths;
+mod expired;
+mod roots;
+
+use serde_json::Value;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::Command,
+    time::Duration,
+};
+use weir_tests::{
+    application::Application,
+    client::text,
+    etcd::Etcd,
+    eventually, free_port,
+    mesh::{Mesh, Sidecar, service, workload},
+    process::binaries,
+};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// `WEIR_LONG=1` takes the time that the promise is made for.
+fn long() -> bool {
+    std::env::var_os("WEIR_LONG").is_some_and(|v| v == "1")
+}
+
+/// Replicas of a control plane on one etcd, and two workloads with sidecars that know all of them.
+struct World {
+    etcd: Etcd,
+    /// Each replica with a folder and ports of its own; the first one's are used for what all have in common.
+    planes: Vec<Mesh>,
+    client: Sidecar,
+    servers: Vec<Sidecar>,
+    _applications: Vec<Application>,
+}
+
+impl World {
+    /// Three control planes. `extra`: further arguments of the sidecars.
+    async fn start(extra: &[&str]) -> Option<Self> {
+        let etcd = Etcd::start(3)?;
+        let mut planes: Vec<Mesh> = (0..3).map(|_| Mesh::stopped(HERE)).collect();
+        for plane in &mut planes {
+            let arguments = ["--store", "etcd", "--etcd-endpoints", &etcd.endpoints(), "--rotation-settle", "1s"];
+            plane.extra = arguments.map(str::to_owned).to_vec();
+            plane.start_control_plane().await;
+        }
+        let (applications, client_port) =
+            ([Application::start("one").await, Application::start("two").await], free_port());
+        let ports = [free_port(), free_port()];
+        let mut documents = service("server", 8080, "http") + &workload("client-1", "client", free_port(), client_port);
+        for (n, port) in ports.iter().enumerate() {
+            documents += &workload(&format!("server-{n}"), "server", applications[n].address.port(), *port);
+        }
+        planes[0].apply(&documents).await;
+        planes[0].others = planes[1..].iter().map(|p| p.xds).collect();
+        let mut servers = Vec::new();
+        for (n, port) in ports.iter().enumerate() {
+            servers.push(planes[0].sidecar_with(&format!("server-{n}"), "server", *port, extra).await);
+        }
+        let client = planes[0].sidecar_with("client-1", "client", client_port, extra).await;
+        let world = Self { etcd, planes, client, servers, _applications: applications.into() };
+        eventually("the first request is answered", 20, || async {
+            let answer = weir_tests::client::get(world.client.outbound, "server:8080", "/").await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+        Some(world)
+    }
+
+    /// Applies documents at any replica that takes them; the version.
+    async fn apply(&self, documents: &str) -> u64 {
+        eventually("a replica takes the change", 60, || async {
+            for plane in &self.planes {
+                let tried = tokio::time::timeout(Duration::from_secs(20), plane.try_apply(documents)).await;
+                if let Ok(Ok(answer)) = tried
+                    && answer.status().is_success()
+                {
+                    let answer: Value = serde_json::from_slice(answer.body()).expect("JSON");
+                    return answer["version"].as_u64();
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// All replicas have the same documents, and all sidecars have applied the last change.
+    async fn converged(&self) -> u64 {
+        eventually("all is one again", 60, || async {
+            let mut versions = Vec::new();
+            let mut applied = std::collections::BTreeMap::new();
+            for plane in &self.planes {
+                let about = page(plane.api, "/api/v1/version").await?;
+                versions.push(about["resourceVersion"].as_u64()?);
+                let proxies = page(plane.api, "/api/v1/proxies").await?;
+                for proxy in proxies["items"].as_array()?.iter().filter(|p| p["connected"] == true) {
+                    applied.insert(proxy["node"].as_str()?.to_owned(), proxy["appliedVersion"].as_u64()?);
+                }
+            }
+            let version = versions[0];
+            let all = applied.len() == 1 + self.servers.len() && applied.values().all(|v| *v == version);
+            (all && versions.iter().all(|v| *v == version)).then_some(version)
+        })
+        .await
+    }
+
+    /// `weir <arguments>` at some replica.
+    fn weir(&self, plane: usize, arguments: &[&str]) -> Result<String, String> {
+        weir(self.planes[plane].api, arguments)
+    }
+
+    /// Which replica leads, by its own metrics.
+    async fn leader(&self) -> Option<usize> {
+        for (n, plane) in self.planes.iter().enumerate() {
+            if plane.control_plane.is_some() && number(plane, "weir_cp_leader").await == Some(1.0) {
+                return Some(n);
+            }
+        }
+        None
+    }
+}
+
+/// `weir <arguments>`: what it prints, or how it fails.
+fn weir(api: SocketAddr, arguments: &[&str]) -> Result<String, String> {
+    let done = Command::new(binaries().join("weir"))
+        .args(["--address", &api.to_string()])
+        .args(arguments)
+        .output()
+        .expect("weir");
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    if done.status.success() { Ok(out.into_owned()) } else { Err(err.into_owned()) }
+}
+
+/// A page of the API; `None`: not now.
+async fn page(api: SocketAddr, path: &str) -> Option<Value> {
+    let answer = tokio::time::timeout(Duration::from_secs(5), weir_tests::client::get(api, "localhost", path)).await;
+    serde_json::from_slice(answer.ok()?.ok()?.body()).ok()
+}
+
+/// The sum of a metric of a control plane.
+async fn number(plane: &Mesh, name: &str) -> Option<f64> {
+    let asked = tokio::time::timeout(Duration::from_secs(5), text(plane.metrics, "metrics", "/metrics")).await.ok()?;
+    let lines = asked.lines().filter(|l| l.split(['{', ' ']).next() == Some(name));
+    Some(lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+}
