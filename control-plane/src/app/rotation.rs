@@ -79,8 +79,10 @@ pub(super) struct Rotations {
 struct State {
     sequence: u64,
     reported: Option<Instant>,
-    /// Others' reports, and since when each has been what it is.
+    /// Others' reports, and since when each has been what it is, as seen in this rotation: before it, they are silent.
     others: BTreeMap<String, (Report, Instant)>,
+    /// The same while nothing is under way, to sweep away what nobody renews.
+    silent: BTreeMap<String, (Report, Instant)>,
     /// Since when all allow the next phase, and of which state.
     allowed: Option<(Instant, String)>,
     overview: Overview,
@@ -152,8 +154,14 @@ impl Rotations {
         let acts_on = self.ca.acts_on();
         let ours = self.fleet.trusting(&ca::roots_id(&self.ca.roots().borrow()), &self.ca.issuer());
         let busy = rotation.is_some();
-        self.report(&ours, &acts_on, busy, now);
+        let reported = self.report(&ours, &acts_on, busy, now);
         let overview = if busy { self.look(&ours, &acts_on, now) } else { Overview::default() };
+        if !busy {
+            self.state.lock().others.clear();
+            if reported && self.leader.borrow().leads(now) {
+                self.sweep(now);
+            }
+        }
         for phase in Phase::ALL {
             let here = rotation.as_ref().is_some_and(|r| r.phase == phase);
             self.phases.with_label_values(&[phase.as_str()]).set(i64::from(here));
@@ -229,11 +237,12 @@ impl Rotations {
         self.state.lock().overview.clone()
     }
 
-    fn report(&self, ours: &Trusting, acts_on: &str, busy: bool, now: Instant) {
+    /// Whether it was time to.
+    fn report(&self, ours: &Trusting, acts_on: &str, busy: bool, now: Instant) -> bool {
         let report = {
             let mut state = self.state.lock();
             if !busy && state.reported.is_some_and(|at| now.saturating_duration_since(at) < PRESENCE) {
-                return;
+                return false;
             }
             state.reported = Some(now);
             state.sequence += 1;
@@ -252,21 +261,27 @@ impl Rotations {
         if let Err(error) = self.store.set_meta(&name, MetaExpect::Any, Some(&bytes)) {
             tracing::warn!(%error, "this replica cannot report what its proxies hold");
         }
+        true
+    }
+
+    /// Takes away the reports of replicas that died without a word.
+    fn sweep(&self, now: Instant) {
+        let Ok(found) = self.read() else { return };
+        let mut state = self.state.lock();
+        note(&mut state.silent, found, now);
+        let dead = state.silent.iter().filter(|(_, (_, since))| now.saturating_duration_since(*since) >= SWEPT);
+        for (name, _) in dead {
+            if let Err(error) = self.store.set_meta(&format!("{REPORTS}{name}"), MetaExpect::Any, None) {
+                tracing::debug!(%error, name, "a dead replica's report stays for a while");
+            }
+        }
     }
 
     /// What all replicas report together.
     fn look(&self, ours: &Trusting, acts_on: &str, now: Instant) -> Overview {
         let mut state = self.state.lock();
         match self.read() {
-            Ok(found) => {
-                state.others.retain(|name, _| found.contains_key(name));
-                for (name, report) in found {
-                    match state.others.get(&name) {
-                        Some((known, _)) if *known == report => {}
-                        _ => drop(state.others.insert(name, (report, now))),
-                    }
-                }
-            }
+            Ok(found) => note(&mut state.others, found, now),
             Err(why) => {
                 tracing::warn!(why, "other replicas' reports cannot be read");
                 // Nothing is allowed by what is not known.
@@ -280,12 +295,8 @@ impl Rotations {
             names: ours.names.clone(),
             replicas: 1,
         };
-        for (name, (report, since)) in &state.others {
-            let age = now.saturating_duration_since(*since);
-            if age >= SWEPT && self.leader.borrow().leads(now) {
-                let _ = self.store.set_meta(&format!("{REPORTS}{name}"), MetaExpect::Any, None);
-            }
-            if age >= GONE {
+        for (report, since) in state.others.values() {
+            if now.saturating_duration_since(*since) >= GONE {
                 continue;
             }
             all.replicas += 1;
@@ -311,6 +322,16 @@ impl Rotations {
             found.insert(who.to_owned(), serde_json::from_slice(&bytes).unwrap_or_default());
         }
         Ok(found)
+    }
+}
+
+/// Takes in what was found; what is as before keeps its time.
+fn note(known: &mut BTreeMap<String, (Report, Instant)>, found: BTreeMap<String, Report>, now: Instant) {
+    known.retain(|name, _| found.contains_key(name));
+    for (name, report) in found {
+        if known.get(&name).is_none_or(|(before, _)| *before != report) {
+            known.insert(name, (report, now));
+        }
     }
 }
 

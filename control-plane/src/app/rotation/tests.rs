@@ -10,10 +10,13 @@ use crate::{
 
 /// One replica: it leads, or not.
 fn replica(store: &Arc<dyn Store>, who: &str, leads: bool) -> Arc<Rotations> {
+    replica_with(store, who, leads, Duration::from_secs(10))
+}
+
+fn replica_with(store: &Arc<dyn Store>, who: &str, leads: bool, settle: Duration) -> Arc<Rotations> {
     let ca = Ca::open(Source::Own, &StoreVault(store.clone()), SystemTime::now()).unwrap();
     let until = leads.then(|| Instant::now() + Duration::from_secs(3600));
     let (_, leader) = watch::channel(Standing { until, other: String::new() });
-    let settle = Duration::from_secs(10);
     let fleet = Fleet::new(Metrics::default());
     Rotations::new(store.clone(), ca, fleet, leader, who.into(), settle, &Registry::new()).unwrap()
 }
@@ -102,4 +105,43 @@ fn who_does_not_lead_or_is_held_stays_and_a_dead_replica_is_not_waited_for() {
     a.step(at(60), time);
     a.step(at(71), time);
     assert_eq!(phase(&a), Some(Phase::Renewing));
+}
+
+#[test]
+fn a_replica_that_was_silent_since_the_last_rotation_is_waited_for_in_the_next() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let settle = Duration::from_secs(1);
+    let (a, b) = (replica_with(&store, "a", true, settle), replica_with(&store, "b", false, settle));
+    let seat = proxy(&b, "demo/b");
+    let (time, mut now) = (SystemTime::now(), Instant::now());
+    b.step(now, time);
+    for round in 0..3 {
+        a.start(false, time).unwrap();
+        // The other one looks at the store every three seconds only, and the leader must not think that it is dead.
+        let mut seconds = 0;
+        while phase(&a).is_some() {
+            (now, seconds) = (now + Duration::from_secs(1), seconds + 1);
+            if seconds > 2 {
+                b.step(now, time);
+            }
+            let before = phase(&a);
+            a.step(now, time);
+            if phase(&a) != before {
+                assert_eq!(a.overview().replicas, 2, "round {round}, after {seconds} s in {before:?}");
+            }
+            reports(&seat, &b);
+            assert!(seconds < 100);
+        }
+        // Fifty seconds in which nobody has anything to say.
+        for _ in 0..50 {
+            now += Duration::from_secs(1);
+            a.step(now, time);
+        }
+    }
+    // One that has died is swept away at last.
+    for _ in 0..500 {
+        now += Duration::from_secs(1);
+        a.step(now, time);
+    }
+    assert_eq!(store.meta_names(REPORTS).unwrap(), ["replica/a"]);
 }
