@@ -17,7 +17,7 @@ use schemars::{
     transform::{Transform, transform_subschemas},
 };
 use serde_json::{Value, json};
-use shapes::{AuthorizationPolicySpec, MeshSpec, Status, TrafficPolicySpec, WorkloadSpec};
+use shapes::{AuthorizationPolicySpec, ExternalServiceSpec, MeshSpec, Status, TrafficPolicySpec, WorkloadSpec};
 use weir_config::resources::Kind;
 
 /// The CustomResourceDefinitions of all kinds that are ours, in the order of [`Kind::ALL`]: the name of the file, and the
@@ -36,6 +36,7 @@ pub fn definition(kind: Kind) -> Option<Value> {
     let (spec, columns) = match kind {
         Kind::Mesh => (schema::<MeshSpec>(), &MESH[..]),
         Kind::Workload => (schema::<WorkloadSpec>(), &WORKLOAD[..]),
+        Kind::ExternalService => (schema::<ExternalServiceSpec>(), &EXTERNAL[..]),
         Kind::TrafficPolicy => (schema::<TrafficPolicySpec>(), &TRAFFIC[..]),
         Kind::AuthorizationPolicy => (schema::<AuthorizationPolicySpec>(), &AUTHORIZATION[..]),
         Kind::Service | Kind::HttpRoute | Kind::GrpcRoute => return None,
@@ -104,6 +105,7 @@ const WORKLOAD: [Column; 6] = [
     PROGRAMMED,
     AGE,
 ];
+const EXTERNAL: [Column; 4] = [("Hosts", "string", ".spec.hosts[*]"), ACCEPTED, PROGRAMMED, AGE];
 const TRAFFIC: [Column; 4] = [("Targets", "string", ".spec.targetRefs[*].name"), ACCEPTED, PROGRAMMED, AGE];
 const AUTHORIZATION: [Column; 4] = [("Action", "string", ".spec.action"), ACCEPTED, PROGRAMMED, AGE];
 

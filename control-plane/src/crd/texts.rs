@@ -81,6 +81,26 @@ text! {
             { "rule": "isIP(self)", "message": "must be an IP address without a port" },
         ],
     }
+    /// An address that is reached from outside its machine.
+    OutsideAddress {
+        "type": "string",
+        "minLength": 2,
+        "maxLength": 45,
+        "x-kubernetes-validations": [{
+            "rule": "isIP(self) && !ip(self).isUnspecified() && !ip(self).isLoopback()",
+            "message": "must be an IP address of a host outside, without a port",
+        }],
+    }
+    /// A full name, or `*.` and a domain.
+    ExternalHost {
+        "type": "string",
+        "minLength": 3,
+        "maxLength": 255,
+        "pattern": "^(\\*\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$",
+        "x-kubernetes-validations": [
+            { "rule": "!isIP(self)", "message": "an address is not the name of a host: it belongs into `addresses`" },
+        ],
+    }
     /// 1 to 63 bytes.
     Place { "type": "string", "minLength": 1, "maxLength": 63 }
     /// SPIFFE trust domain (SPIFFE-ID §2.1).
@@ -170,7 +190,9 @@ word! {
     /// A method of HTTP.
     Method ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
     /// What a TrafficPolicy is about.
-    TrafficTarget ["Service", "HTTPRoute", "GRPCRoute", "Workload"]
+    TrafficTarget ["Service", "ExternalService", "HTTPRoute", "GRPCRoute", "Workload"]
+    /// What is spoken on a port outside.
+    ExternalProtocol ["HTTP", "HTTP2", "GRPC", "TLS", "HTTPS", "TCP"]
     /// What an AuthorizationPolicy is about.
     AuthorizationTarget ["Service", "Workload"]
     /// A condition's status.

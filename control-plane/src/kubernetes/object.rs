@@ -6,8 +6,15 @@ use serde_json::{Value, json};
 use weir_config::resources::{Key, Kind};
 
 /// The kinds of document that objects of the cluster stand for one by one. (Workloads are made of pods, too.)
-pub const KINDS: [Kind; 6] =
-    [Kind::Mesh, Kind::Workload, Kind::HttpRoute, Kind::GrpcRoute, Kind::TrafficPolicy, Kind::AuthorizationPolicy];
+pub const KINDS: [Kind; 7] = [
+    Kind::Mesh,
+    Kind::Workload,
+    Kind::ExternalService,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+    Kind::TrafficPolicy,
+    Kind::AuthorizationPolicy,
+];
 
 /// How a kind is asked for.
 pub fn resource(kind: Kind) -> ApiResource {

@@ -57,6 +57,17 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("Workload", "{address: 10.0.0.1, sidecar: {inboundPort: 0}}", "spec.sidecar.inboundPort", "must know the port"),
     ("Workload", "{address: 10.0.0.1, sidecar: {inboundPort: 15080}}", "spec.sidecar", "are the same"),
     ("Workload", "{address: 10.0.0.1, sidecar: {adminPort: 7, metricsPort: 7}}", "spec.sidecar", "are the same"),
+    // ExternalService.
+    ("ExternalService", "{ports: [{port: 443, protocol: TLS}]}", "spec.hosts", "Required"),
+    ("ExternalService", "{hosts: [a.example], ports: []}", "spec.ports", "at least 1"),
+    ("ExternalService", "{hosts: [intern], ports: [{port: 443, protocol: TLS}]}", "spec.hosts[0]", "should match"),
+    ("ExternalService", "{hosts: [192.0.2.1], ports: [{port: 443, protocol: TLS}]}", "spec.hosts[0]", "addresses"),
+    ("ExternalService", "{hosts: [a.example, a.example], ports: [{port: 443, protocol: TLS}]}", "spec.hosts[1]", "Duplicate"),
+    ("ExternalService", "{hosts: [a.example], ports: [{port: 443, protocol: TLS}, {port: 443, protocol: TCP}]}", "spec.ports[1]", "Duplicate"),
+    ("ExternalService", "{hosts: [a.example], ports: [{port: 443, protocol: UDP}]}", "spec.ports[0].protocol", "supported values"),
+    ("ExternalService", "{hosts: ['*.a.example'], ports: [{port: 5432, protocol: TCP}]}", "spec.ports", "cannot be told apart"),
+    ("ExternalService", "{hosts: [a.example], ports: [{port: 443, protocol: TLS}], addresses: [127.0.0.1]}", "spec.addresses[0]", "host outside"),
+    ("ExternalService", "{hosts: [a.example], ports: [{port: 443, protocol: TLS}], resolution: DNS}", "spec.resolution", "unknown field"),
     // TrafficPolicy.
     ("TrafficPolicy", "{}", "spec.targetRefs", "Required"),
     ("TrafficPolicy", "{targetRefs: []}", "spec.targetRefs", "at least 1"),

@@ -30,7 +30,15 @@ impl Installed {
         let cluster = Cluster::start().await?;
         let [api, webhook, metrics] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let folder = tempfile::tempdir().expect("a folder");
-        let mesh = Mesh { api, xds: SocketAddr::new(address, free_port()), metrics, folder, control_plane: None };
+        let mesh = Mesh {
+            api,
+            xds: SocketAddr::new(address, free_port()),
+            metrics,
+            folder,
+            control_plane: None,
+            others: vec![],
+            extra: vec![],
+        };
         let mut installed = Self { cluster, mesh, webhook };
         let mut manifests = weir(&["install"]);
         // There is no pod network: the API server calls the webhook by its address.

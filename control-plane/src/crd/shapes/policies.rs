@@ -44,7 +44,7 @@ fn effects() -> Value {
             "fieldPath": format!(".{field}"),
         })
     };
-    let services = |field| effect(field, "t.kind != 'Service'", "Services");
+    let services = |field| effect(field, "!(t.kind in ['Service', 'ExternalService'])", "Services");
     json!([
         services("loadBalancing"),
         services("retryBudget"),
@@ -58,8 +58,8 @@ fn effects() -> Value {
 #[derive(JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = [
     {
-        "rule": "!has(self.group) || (self.kind == 'Service' ? self.group in ['', 'core'] : self.kind == 'Workload' ? \
-                 self.group == 'weir.dev' : self.group == 'gateway.networking.k8s.io')",
+        "rule": "!has(self.group) || (self.kind == 'Service' ? self.group in ['', 'core'] : self.kind in ['Workload', 'ExternalService'] \
+                 ? self.group == 'weir.dev' : self.group == 'gateway.networking.k8s.io')",
         "message": "the kind is not of this group; correct it, or leave it out",
         "fieldPath": ".group",
     },
