@@ -232,7 +232,7 @@ impl Running {
     /// Whether all containers have ended, and well. Sidecars do not count, wherever they stand.
     pub fn ended(&mut self) -> Option<bool> {
         let mut all_well = true;
-        for (_, process) in self.containers.iter_mut() {
+        for (_, process) in &mut self.containers {
             if process.is_running() {
                 return None;
             }
