@@ -67,17 +67,16 @@ fn of_etcd(said: Said) -> Result<EtcdOptions, String> {
     Ok(EtcdOptions { endpoints: said.endpoints, prefix, ca: said.ca, certificate, user })
 }
 
+/// A store, and the lease for what one replica must do alone.
+type Opened = (Arc<dyn Store>, Arc<dyn Lease>);
+
 /// Opens the store.
-pub(super) async fn open(
-    options: &Options,
-    cluster: Option<&Cluster>,
-    metrics: &Metrics,
-) -> Result<(Arc<dyn Store>, Arc<dyn Lease>), Error> {
+pub(super) async fn open(options: &Options, cluster: Option<&Cluster>, metrics: &Metrics) -> Result<Opened, Error> {
     if let Some(cluster) = cluster {
         return Ok((cluster.store(), cluster.lease()));
     }
     let (kind, data, metrics) = (options.store.clone(), options.data.clone(), metrics.clone());
-    let opened = tokio::task::spawn_blocking(move || -> Result<(Arc<dyn Store>, Arc<dyn Lease>), Error> {
+    let opened = tokio::task::spawn_blocking(move || -> Result<Opened, Error> {
         match (kind, data) {
             (Kind::Etcd(etcd), _) => {
                 let store = Etcd::open(&etcd, metrics)?;

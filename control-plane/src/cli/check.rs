@@ -67,9 +67,9 @@ impl Check {
         let mut asked = Asked { client, namespace: self.namespace, answers: vec![] };
         let version = asked.version().await?;
         if self.pre {
-            asked.before().await
+            asked.before().await;
         } else {
-            asked.after(version).await
+            asked.after(version).await;
         }
         let bad = asked.answers.iter().filter(|a| a.result == Verdict::Bad).count();
         context.print(&asked.answers, table)?;

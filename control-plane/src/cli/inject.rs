@@ -109,7 +109,7 @@ impl Uninject {
                         eprintln!("{place}: the sidecar was taken away");
                     }
                     Ok(false) => {
-                        eprintln!("{place}: left as it is: it has no sidecar that `weir inject` or the webhook added")
+                        eprintln!("{place}: left as it is: it has no sidecar that `weir inject` or the webhook added");
                     }
                     Err(why) => {
                         return Err(Failure::failed(

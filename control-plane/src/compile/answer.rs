@@ -4,7 +4,7 @@
 //! names one instance of a headless service, as a StatefulSet's pods are called.
 
 use super::{Node, name};
-use crate::index::{ServiceEntry, World};
+use crate::index::{ServiceEntry, Virtual, World};
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
@@ -48,7 +48,7 @@ fn of_service(world: &World, service: &ServiceEntry) -> Vec<(IpAddr, Health)> {
         return service.workloads.iter().filter_map(|w| reachable(w, w.health)).collect();
     }
     let own = service.addresses.iter().copied();
-    let given = world.given(&service.key).into_iter().flat_map(|given| given.both());
+    let given = world.given(&service.key).into_iter().flat_map(Virtual::both);
     own.chain(given).map(|address| (address, Health::Healthy)).collect()
 }
 

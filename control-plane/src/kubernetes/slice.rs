@@ -45,7 +45,7 @@ pub fn seen(slice: &EndpointSlice) -> Option<Seen> {
         match (target.and_then(|t| t.name.clone()), endpoint.addresses.first()) {
             (Some(pod), _) => drop(pods.insert(pod, endpoint.zone.clone())),
             (None, Some(address)) => {
-                others.push(Other { address: address.clone(), health: health(endpoint), zone: endpoint.zone.clone() })
+                others.push(Other { address: address.clone(), health: health(endpoint), zone: endpoint.zone.clone() });
             }
             (None, None) => {}
         }

@@ -86,7 +86,7 @@ pub fn decide(
         all.insert(Key::clone(key), Conditions { uid, generation, all: conditions });
     }
     for (key, refusal) in refused.iter().filter(|(key, _)| object::KINDS.contains(&key.kind)) {
-        let before = all.get(key).is_some();
+        let before = all.contains_key(key);
         let conditions = Conditions {
             uid: refusal.known.uid.clone(),
             generation: refusal.known.generation.unwrap_or(1),

@@ -10,10 +10,7 @@ pub(super) async fn answer(parts: &Parts, review: &Review) -> (Value, &'static s
         return (review.allowed(None, &[], "not_a_pod"), "not_a_pod");
     }
     let name = review.namespace();
-    let mut outcome = match parts.namespaces.known(name) {
-        Some(namespace) => Some(decide(parts, review, &namespace)),
-        None => None,
-    };
+    let mut outcome = parts.namespaces.known(name).map(|namespace| decide(parts, review, &namespace));
     // Kubernetes asks because the namespace has the label: who knows otherwise knows something old.
     if matches!(outcome, None | Some(Outcome::Left { reason: Reason::NotAskedFor | Reason::OptedOut, .. })) {
         match parts.namespaces.fresh(name).await {

@@ -118,7 +118,7 @@ pub(super) fn failed(bytes: &[u8], over: Over) -> Option<Vec<u8>> {
     if bytes.len() < HEADER || flags & 0x80 != 0 {
         return None;
     }
-    let mut header = vec![a, b, flags & 0x79 | 0x80, 0x80 | u8::from(ResponseCode::ServFail.low())];
+    let mut header = vec![a, b, flags & 0x79 | 0x80, 0x80 | ResponseCode::ServFail.low()];
     header.resize(HEADER, 0);
     Some(header)
 }

@@ -72,12 +72,12 @@ impl Outbound {
             Said::More | Said::Nothing => None,
         };
         match named {
-            Some(named) => self.to_host(connection, named, said, address, (io, read), drain).await,
-            None => self.to_address(connection, host, said, address, (io, read)).await,
+            Some(named) => self.carry_to_host(connection, named, said, address, (io, read), drain).await,
+            None => self.carry_to_address(connection, host, said, address, (io, read)).await,
         }
     }
 
-    async fn to_host(
+    async fn carry_to_host(
         self,
         connection: Arc<Connection>,
         host: Arc<Host>,
@@ -110,7 +110,7 @@ impl Outbound {
     }
 
     /// No host that is known: there, or nowhere.
-    async fn to_address(
+    async fn carry_to_address(
         self,
         connection: Arc<Connection>,
         host: Arc<Host>,

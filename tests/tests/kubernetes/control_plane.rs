@@ -181,7 +181,7 @@ async fn what_kubectl_changes_takes_effect_and_is_told() {
     house.condition("httproute/server", PARENT, "Programmed", "True").await;
     // It is told only when it is so.
     let answer = house.call().await.expect("an answer");
-    assert_eq!(answer.headers().get("x-routed").map(|v| v.as_bytes()), Some(&b"yes-it-is"[..]));
+    assert_eq!(answer.headers().get("x-routed").map(http::HeaderValue::as_bytes), Some(&b"yes-it-is"[..]));
     let route = house.cluster.get(&["httproute/server"]).await;
     assert_eq!(route["status"]["parents"][0]["controllerName"], "weir.dev/control-plane");
     house.cluster.apply(FAULT).await;

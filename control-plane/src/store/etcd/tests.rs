@@ -213,7 +213,7 @@ fn a_writer_killed_at_any_moment_leaves_all_of_a_change_or_nothing() {
             *all.entry(s.resource_version).or_default() += 1;
             all
         });
-        assert_eq!(by_version[&version], if version % 2 == 0 { 2 } else { 260 }, "{by_version:?}");
+        assert_eq!(by_version[&version], if version.is_multiple_of(2) { 2 } else { 260 }, "{by_version:?}");
         eventually("who only reads sees the same", || same(&store, &watcher));
         // The next one puts in place what is not, and goes on.
         before = store.apply(&many(2, 60_500)).unwrap().version;

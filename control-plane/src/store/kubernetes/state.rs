@@ -214,7 +214,7 @@ impl State {
     /// A slice, or the end of one.
     fn slice(&mut self, name: Name, seen: Option<slice::Seen>) {
         let old = self.slices.remove(&name);
-        for of in old.iter() {
+        if let Some(of) = &old {
             if let Some(slices) = self.slices_of.get_mut(&of.service) {
                 slices.remove(&name);
             }

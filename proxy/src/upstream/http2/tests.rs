@@ -70,7 +70,9 @@ async fn waiting() -> (h2::client::ResponseFuture, Interim) {
     let client = async {
         let (mut sender, connection) = h2::client::handshake(a).await.unwrap();
         tokio::spawn(connection);
-        sender.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap().0
+        let (answer, _) = sender.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap();
+        // With something beside it, so that it is not taken for what this block waits for.
+        (answer, sender)
     };
     let server = async {
         let mut connection = server::handshake(b).await.unwrap();
@@ -78,7 +80,8 @@ async fn waiting() -> (h2::client::ResponseFuture, Interim) {
         drive(connection);
         Interim::Http2(http2::Interim::new(respond, true))
     };
-    tokio::join!(client, server)
+    let ((answer, _), interim) = tokio::join!(client, server);
+    (answer, interim)
 }
 
 #[tokio::test]
