@@ -49,14 +49,20 @@ impl Binaries {
     }
 }
 
+/// The sidecar last and by itself: built beside the control plane, it would carry what only that one's dependencies ask for.
 fn build(beside: &Path) -> Result<(), Failure> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "-p", "weir-proxy", "-p", "weir-control-plane", "--bins"]);
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    if beside.ends_with("release") {
-        command.arg("--release");
+    for package in ["weir-control-plane", "weir-proxy"] {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["build", "-p", package, "--bins"]);
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        if beside.ends_with("release") {
+            command.arg("--release");
+        }
+        if !command.status()?.success() {
+            return Err("the sidecar and the control plane do not build".into());
+        }
     }
-    if command.status()?.success() { Ok(()) } else { Err("the sidecar and the control plane do not build".into()) }
+    Ok(())
 }
 
 /// Starts control plane and sidecars, and waits until a request went through.
