@@ -28,6 +28,7 @@
 pub mod api;
 pub mod app;
 pub mod ca;
+mod causes;
 pub mod cli;
 pub mod client;
 pub mod compile;

@@ -137,7 +137,7 @@ where
             }
             Err(error) => {
                 metrics.store_failures.inc();
-                tracing::warn!(?source, error = %in_words(&error), "the API server is asked again");
+                tracing::warn!(?source, error = %crate::causes::in_words(&error), "the API server is asked again");
                 continue;
             }
         };
@@ -151,20 +151,6 @@ where
 
 fn is_unknown(error: &Error) -> bool {
     matches!(error, Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
-}
-
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn patient<K>(events: impl Stream<Item = watcher::Result<Event<K>>>) -> impl Stream<Item = watcher::Result<Event<K>>> {

@@ -1,7 +1,7 @@
 //! Peers that have fallen silent: a connection notes when something was read, asks a peer that says nothing whether it is
 //! there, and ends where nobody answers, or nobody has used it for long.
 
-use crate::alarm::Alarm;
+use crate::{alarm::Alarm, io::write_through};
 use h2::{Ping, PingPong};
 use std::{
     io,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::Instant,
 };
 
@@ -125,28 +125,4 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+write_through!([<IO: tokio::io::AsyncWrite + Unpin>] Heard<IO>, io);

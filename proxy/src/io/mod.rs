@@ -4,8 +4,10 @@
 //! hangs on it, for ever.
 
 mod ahead;
+mod through;
 
 pub use ahead::Ahead;
+pub(crate) use through::write_through;
 
 use crate::tls::{ClientStream, ServerStream};
 use socket2::{SockRef, TcpKeepalive};

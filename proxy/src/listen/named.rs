@@ -42,6 +42,16 @@ enum Said {
     Nothing,
 }
 
+impl Said {
+    /// The server name, of TLS.
+    fn sni(self) -> Option<String> {
+        match self {
+            Self::Tls(name) => Some(name),
+            Self::More | Self::Http(_) | Self::Nothing => None,
+        }
+    }
+}
+
 impl Outbound {
     /// Serves a connection whose first bytes may name its host.
     pub(super) async fn by_name(self, connection: Arc<Connection>, host: Arc<Host>, address: SocketAddr, mut io: Io) {
@@ -86,10 +96,7 @@ impl Outbound {
         (io, read): (Io, Vec<u8>),
         drain: drain::Watch,
     ) {
-        let sni = match said {
-            Said::Tls(name) => Some(name),
-            _ => None,
-        };
+        let sni = said.sni();
         if sni.is_none() && matches!(host.speech, Speech::Http | Speech::Detect) {
             self.told(result(Speaks::Http1), How::ClientBytes);
             // The whole connection is that host's, whatever its later requests say.
@@ -120,10 +127,7 @@ impl Outbound {
     ) {
         self.told("bytes", How::Passthrough);
         let record = self.inner.recorder.bytes(&connection);
-        let sni = match said {
-            Said::Tls(name) => Some(name),
-            _ => None,
-        };
+        let sni = said.sni();
         let opened = match host.speech {
             Speech::Outside => Box::pin(tcp::outside(&host, address, &record)).await,
             _ => {

@@ -46,7 +46,7 @@ const CONTROL_PLANE: &[&[&str]] = &[
     &["store"],
     &["kubernetes", "inject"],
     &["metrics", "duration", "leader"],
-    &["crd"],
+    &["crd", "causes"],
 ];
 
 const CONFIG: &[&[&str]] = &[&["bootstrap", "resources", "xds"], &["model"]];

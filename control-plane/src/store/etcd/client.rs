@@ -5,7 +5,7 @@
 //! again is the caller's to know: a call here is made once.
 
 use super::wire::{self, AuthenticateRequest, AuthenticateResponse};
-use crate::store::Error;
+use crate::{causes::in_words, store::Error};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use prost::Message;
@@ -118,7 +118,7 @@ impl Client {
     {
         let called = async {
             let mut grpc = Grpc::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
-            grpc.ready().await.map_err(|e| Status::unavailable(chain(&e)))?;
+            grpc.ready().await.map_err(|e| Status::unavailable(in_words(&e)))?;
             let request = self.signed(Request::new(request));
             let codec = tonic_prost::ProstCodec::<Q, R>::default();
             Ok(grpc.unary(request, http::uri::PathAndQuery::from_static(path), codec).await?.into_inner())
@@ -140,7 +140,7 @@ impl Client {
     {
         let opened = async {
             let mut grpc = Grpc::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
-            grpc.ready().await.map_err(|e| Status::unavailable(chain(&e)))?;
+            grpc.ready().await.map_err(|e| Status::unavailable(in_words(&e)))?;
             let mut request = self.signed(Request::new(requests));
             // A member that is cut off from the others ends the stream instead of being silent.
             request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
@@ -206,7 +206,7 @@ impl Client {
             return Ok(());
         };
         let mut grpc = Grpc::new(channel.clone());
-        grpc.ready().await.map_err(|e| Status::unavailable(chain(&e)))?;
+        grpc.ready().await.map_err(|e| Status::unavailable(in_words(&e)))?;
         let request = AuthenticateRequest { name: name.clone(), password: password.to_string() };
         let codec = tonic_prost::ProstCodec::<AuthenticateRequest, AuthenticateResponse>::default();
         let path = http::uri::PathAndQuery::from_static(wire::AUTHENTICATE);
@@ -234,7 +234,7 @@ impl Client {
             .initial_connection_window_size(8 << 20);
         let connecting = endpoint.connect_with_connector(connector);
         match tokio::time::timeout(CONNECT, connecting).await {
-            Ok(connected) => connected.map_err(|e| chain(&e)),
+            Ok(connected) => connected.map_err(|e| in_words(&e)),
             Err(_) => Err(format!("not made within {CONNECT:?}")),
         }
     }
@@ -308,21 +308,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 /// With what caused it: the library's own text says only "transport error".
 fn explained(status: Status) -> Status {
     match std::error::Error::source(&status) {
-        Some(source) => Status::new(status.code(), format!("{}: {}", status.message(), chain(source))),
+        Some(source) => Status::new(status.code(), format!("{}: {}", status.message(), in_words(source))),
         None => status,
     }
-}
-
-/// An error with all that caused it: the library's own text says only "transport error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

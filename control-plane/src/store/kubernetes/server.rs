@@ -1,6 +1,6 @@
 //! What the API server's answers mean.
 
-use crate::store::Error;
+use crate::{causes::in_words, store::Error};
 use kube::core::Status;
 use weir_config::resources::{Issue, Key};
 
@@ -53,19 +53,4 @@ pub(super) fn code(error: &kube::Error) -> Option<u16> {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
-}
-
-/// An error with all that caused it.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
 }
