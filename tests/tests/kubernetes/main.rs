@@ -8,3 +8,4 @@ mod images;
 mod injection;
 mod installed;
 mod pods;
+mod webhook;
