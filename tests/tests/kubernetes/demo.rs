@@ -3,7 +3,12 @@
 
 use crate::installed::Installed;
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 use weir_tests::{
     client, eventually,
     kubelet::{Kubelet, Running},
@@ -11,25 +16,6 @@ use weir_tests::{
     pods::{MIDDLE, Network},
     process::Process,
 };
-
-/// Who watches; a pod like all others, not one of the manifests.
-const VIEWERS: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: viewers, namespace: demo}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: viewers, namespace: demo}
-spec:
-  serviceAccountName: viewers
-  restartPolicy: Never
-  containers:
-  - name: viewers
-    image: weir-demo:0.1.0
-    command: [/weir-demo, viewers, --rate=2, --seconds=6, --segments=2, --segment-bytes=65536]
-    env: [{name: WEIR_OUTBOUND, value: '127.0.0.1:15080'}]
-";
 
 /// The next version of a service, beside the one of the manifests.
 const NEXT: &str = "
@@ -84,7 +70,7 @@ struct Demo<'c> {
     kubelet: Kubelet<'c>,
     network: Network,
     running: Vec<Running>,
-    curl: std::path::PathBuf,
+    curl: PathBuf,
 }
 
 #[tokio::test]
@@ -96,8 +82,7 @@ async fn the_demo_runs_untouched_with_mutual_tls_and_kubectl_changes_its_routes_
     assert!(route.success());
     let Some(installed) = Installed::start_on(MIDDLE.into()).await else { return };
     let cluster = &installed.cluster;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/kubernetes/demo");
-    cluster.kubectl(&["apply", "-k", folder.to_str().unwrap()]).await;
+    cluster.kubectl(&["apply", "-k", platform("").to_str().unwrap()]).await;
     let kubelet = Kubelet::new(cluster, installed.mesh.folder.path(), BTreeMap::new());
     let mut demo = Demo { installed: &installed, kubelet, network, running: vec![], curl };
     demo.start().await;
@@ -151,7 +136,7 @@ impl Demo<'_> {
     }
 
     /// What crosses the network of a pod of `web`, to a file.
-    async fn watch_the_wire(&self, tcpdump: &Path) -> (Process, std::path::PathBuf) {
+    async fn watch_the_wire(&self, tcpdump: &Path) -> (Process, PathBuf) {
         let folder = self.installed.mesh.folder.path();
         let file = folder.join("wire.pcap");
         let arguments = ["-i", "eth0", "-U", "-Z", "root", "-w", file.to_str().unwrap(), "tcp"];
@@ -162,7 +147,11 @@ impl Demo<'_> {
 
     /// Each viewer logs in, sees a home page and watches; nothing of it fails.
     async fn viewers(&mut self) {
-        self.installed.cluster.apply(VIEWERS).await;
+        let manifest = std::fs::read_to_string(platform("viewers.yaml")).expect("a manifest");
+        let few =
+            manifest.replace("--rate=5, --seconds=60", "--rate=2, --seconds=6, --segments=2, --segment-bytes=65536");
+        assert!(few != manifest, "viewers.yaml says something else than this test knows");
+        self.apply(&few).await;
         self.run(&["viewers".to_owned()]).await;
         let limit = std::time::Instant::now() + Duration::from_secs(60);
         let viewers = self.running.last_mut().expect("viewers");
@@ -181,7 +170,7 @@ impl Demo<'_> {
     }
 
     /// Every sidecar says so, the network shows nothing that can be read, and who has no sidecar is not heard.
-    async fn calls_are_mutual_tls(&self, (mut tcpdump, file): (Process, std::path::PathBuf)) {
+    async fn calls_are_mutual_tls(&self, (mut tcpdump, file): (Process, PathBuf)) {
         tcpdump.signal(nix::sys::signal::Signal::SIGTERM);
         tcpdump.ended(Duration::from_secs(30)).await;
         let seen = String::from_utf8_lossy(&std::fs::read(file).expect("what was seen")).into_owned();
@@ -284,7 +273,7 @@ impl Demo<'_> {
             .await
     }
 
-    /// Those of the demo are all taken; who may not call is told so at once; a fault is felt, and gone again.
+    /// Who may not call is told so at once; a fault is felt, and gone again.
     async fn policies(&self) {
         let cluster = &self.installed.cluster;
         let own = "/status/conditions";
@@ -303,13 +292,32 @@ impl Demo<'_> {
             both.iter().all(|one| *one == well).then_some(())
         })
         .await;
-        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo-services/mesh/policies.yaml");
-        cluster.kubectl(&["apply", "-f", all.to_str().unwrap()]).await;
-        let policies = cluster.get(&["-n", "demo", "trafficpolicies"]).await;
-        for policy in policies["items"].as_array().expect("a list") {
-            let name = policy["metadata"]["name"].as_str().expect("a name");
-            self.condition(&format!("trafficpolicy/{name}"), own, "Programmed", "True").await;
+        self.the_demos_own().await;
+    }
+
+    /// How its services are called, and who may: all of it is taken, and then nobody else may, but the node's probes.
+    async fn the_demos_own(&self) {
+        let cluster = &self.installed.cluster;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo-services/mesh");
+        for (file, kind) in [("policies.yaml", "trafficpolicies"), ("authorization.yaml", "authorizationpolicies")] {
+            cluster.kubectl(&["apply", "-f", folder.join(file).to_str().unwrap()]).await;
+            let all = cluster.get(&["-n", "demo", kind]).await;
+            let all = all["items"].as_array().expect("a list");
+            assert!(all.len() >= 8, "{} {kind}", all.len());
+            for one in all {
+                let name = one["metadata"]["name"].as_str().expect("a name");
+                self.condition(&format!("{kind}/{name}"), "/status/conditions", "Programmed", "True").await;
+            }
         }
+        assert_eq!(self.call(20, "playback:9080/manifest/t-1").await, BTreeMap::from([("403".to_owned(), 20)]));
+        assert_eq!(self.call(20, "web:8080/play/t-1").await, BTreeMap::from([("200".to_owned(), 20)]));
+        for pod in &self.running {
+            assert!(pod.is_ready().await, "{} is not ready any more", pod.object["metadata"]["name"]);
+        }
+        cluster.kubectl(&["-n", "demo", "delete", "authorizationpolicy", "catalog"]).await;
+        let well = BTreeMap::from([("200".to_owned(), 20)]);
+        let again = async || (self.call(20, "catalog:9080/rows").await == well).then_some(());
+        eventually("the catalogue is open again", 30, again).await;
     }
 
     /// What cannot hold is refused where it is written, or, where nobody reads it then, says why in its status.
@@ -330,6 +338,11 @@ impl Demo<'_> {
         // What held holds on.
         assert_eq!(self.call(20, "catalog:9080/rows").await, BTreeMap::from([("200".to_owned(), 20)]));
     }
+}
+
+/// A file of the manifests.
+fn platform(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/kubernetes/demo").join(file)
 }
 
 async fn metrics(pod: &Running) -> String {
