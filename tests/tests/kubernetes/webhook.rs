@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -55,13 +56,14 @@ impl Replica {
     }
 
     async fn start(&mut self, installed: &Installed) {
-        self.process = Some(installed.replica(&self.name, &self.addresses).await);
-        let metrics = self.at("metrics");
-        installed
-            .until("a replica is ready", async || {
-                client::get(metrics, "health", "/readyz").await.ok().filter(|answer| answer.status() == 200)
-            })
-            .await;
+        let mut process = installed.replica(&self.name, &self.addresses).await;
+        let limit = std::time::Instant::now() + Duration::from_secs(90);
+        while !client::get(self.at("metrics"), "health", "/readyz").await.is_ok_and(|answer| answer.status() == 200) {
+            let late = std::time::Instant::now() > limit;
+            assert!(process.is_running() && !late, "{} is not ready:\n{}", self.name, process.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.process = Some(process);
     }
 
     /// Pods that it was asked about, since it was started.
