@@ -18,6 +18,7 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+use tokio::sync::OnceCell;
 
 /// Images by their names without tags: the program and its first arguments.
 pub type Images = BTreeMap<&'static str, Vec<String>>;
@@ -32,6 +33,7 @@ pub struct Kubelet<'c> {
     cluster: &'c Cluster,
     images: Images,
     folder: PathBuf,
+    known: OnceCell<()>,
 }
 
 /// A pod that runs.
@@ -40,6 +42,7 @@ pub struct Running {
     pub object: Value,
     /// Its network.
     pub pod: Pod,
+    namespace: String,
     name: String,
     sidecars: Vec<Process>,
     containers: Vec<(String, Process)>,
@@ -49,31 +52,51 @@ impl<'c> Kubelet<'c> {
     /// A node that keeps volumes and logs in a folder.
     pub fn new(cluster: &'c Cluster, folder: &Path, images: Images) -> Self {
         open(folder, 0o755);
-        Self { cluster, images, folder: folder.into() }
+        Self { cluster, images, folder: folder.into(), known: OnceCell::new() }
     }
 
-    /// Runs a pod of the namespace `default`: returns when all its containers are started. `token`: what is projected as the
-    /// service account's.
-    pub async fn run(
-        &self,
-        network: &mut Network,
-        name: &str,
-        token: impl AsyncFn(&Value) -> String,
-    ) -> Result<Running, String> {
-        let folder = self.folder.join(name);
+    /// Runs many pods of a namespace at once.
+    pub async fn run_all(&self, network: &mut Network, namespace: &str, names: &[String]) -> Vec<Running> {
+        let pods: Vec<_> = names.iter().map(|name| (name, network.pod(name, &self.folder(namespace, name)))).collect();
+        let all = pods.into_iter().map(|(name, pod)| self.run_in(pod, namespace, name));
+        let all = futures::future::join_all(all).await;
+        all.into_iter().map(|running| running.unwrap_or_else(|why| panic!("{why}"))).collect()
+    }
+
+    /// Runs a pod: returns when all its containers are started.
+    ///
+    /// # Errors
+    /// A container that must end well before the others does not, or a sidecar does not become ready.
+    pub async fn run(&self, network: &mut Network, namespace: &str, name: &str) -> Result<Running, String> {
+        let pod = network.pod(name, &self.folder(namespace, name));
+        self.run_in(pod, namespace, name).await
+    }
+
+    /// Where a pod's logs and volumes are.
+    fn folder(&self, namespace: &str, name: &str) -> PathBuf {
+        let folder = self.folder.join(format!("{namespace}-{name}"));
         fs::create_dir_all(&folder).expect("a folder");
         open(&folder, 0o755);
-        self.bind(name, &folder).await;
-        let object = self.cluster.get(&["pod", name]).await;
-        let pod = network.pod(name, &folder);
+        folder
+    }
+
+    async fn run_in(&self, pod: Pod, namespace: &str, name: &str) -> Result<Running, String> {
+        let folder = self.folder(namespace, name);
+        self.bind(namespace, name, &folder).await;
+        let object = self.cluster.get(&["-n", namespace, "pod", name]).await;
         // A kubelet tells the address as soon as there is one, long before anything is ready.
         let address = pod.v4.to_string();
         let known = json!({ "status": { "phase": "Pending", "podIP": address, "podIPs": [{ "ip": address }] } });
-        self.patch(name, &known).await;
-        let token = token(&object).await;
-        let volumes = self.volumes(&object, &folder, &token).await;
-        let mut running =
-            Running { object: object.clone(), pod, name: name.into(), sidecars: vec![], containers: vec![] };
+        self.patch(namespace, name, &known).await;
+        let volumes = self.volumes(&object, &folder).await;
+        let mut running = Running {
+            object: object.clone(),
+            pod,
+            namespace: namespace.into(),
+            name: name.into(),
+            sidecars: vec![],
+            containers: vec![],
+        };
         for container in list(&object["spec"]["initContainers"]) {
             let mut process = self.start(&running, container, &volumes, &folder);
             if container["restartPolicy"] == "Always" {
@@ -102,24 +125,25 @@ impl<'c> Kubelet<'c> {
     }
 
     /// Takes a pod, as the scheduler gives it to a node.
-    async fn bind(&self, name: &str, folder: &Path) {
+    async fn bind(&self, namespace: &str, name: &str, folder: &Path) {
         let node = format!(
             "apiVersion: v1\nkind: Node\nmetadata: {{name: {NODE}, labels: {{topology.kubernetes.io/zone: {ZONE}}}}}\n"
         );
-        self.cluster.apply(&node).await;
+        self.known.get_or_init(async || drop(self.cluster.apply(&node).await)).await;
         let binding = json!({
             "apiVersion": "v1", "kind": "Binding", "metadata": { "name": name },
             "target": { "apiVersion": "v1", "kind": "Node", "name": NODE },
         });
         let file = folder.join("binding.json");
         fs::write(&file, binding.to_string()).expect("a file");
-        let path = format!("/api/v1/namespaces/default/pods/{name}/binding");
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/binding");
         self.cluster.kubectl(&["create", "--raw", &path, "-f", &file.display().to_string()]).await;
     }
 
     /// Where each container's mounts are in truth.
-    async fn volumes(&self, object: &Value, folder: &Path, token: &str) -> BTreeMap<String, PathBuf> {
+    async fn volumes(&self, object: &Value, folder: &Path) -> BTreeMap<String, PathBuf> {
         let mut all = BTreeMap::new();
+        let namespace = text(&object["metadata"]["namespace"]);
         for volume in list(&object["spec"]["volumes"]) {
             let name = text(&volume["name"]);
             let at = folder.join("volumes").join(name);
@@ -128,19 +152,33 @@ impl<'c> Kubelet<'c> {
             // A kubelet's are for everybody in the pod who mounts them.
             open(&at, 0o777);
             if let Some(map) = volume["configMap"]["name"].as_str() {
-                let map = self.cluster.get(&["configmap", map]).await;
+                let map = self.cluster.get(&["-n", namespace, "configmap", map]).await;
                 for (key, value) in map["data"].as_object().into_iter().flatten() {
                     fs::write(at.join(key), text(value)).expect("a file");
                 }
             }
             for source in list(&volume["projected"]["sources"]) {
-                if let Some(path) = source["serviceAccountToken"]["path"].as_str() {
+                let asked = &source["serviceAccountToken"];
+                if let Some(path) = asked["path"].as_str() {
+                    let token = self.token(object, text(&asked["audience"])).await;
                     fs::write(at.join(path), token).expect("a file");
                 }
             }
             all.insert(name.to_owned(), at);
         }
         all
+    }
+
+    /// A token of a pod's account, bound to the pod and meant for an audience.
+    async fn token(&self, object: &Value, audience: &str) -> String {
+        let [namespace, name, uid] = ["namespace", "name", "uid"].map(|of| text(&object["metadata"][of]));
+        let account = object["spec"]["serviceAccountName"].as_str().unwrap_or("default");
+        let pod = ["--bound-object-kind", "Pod", "--bound-object-name", name, "--bound-object-uid", uid];
+        let asked = ["-n", namespace, "create", "token", account];
+        // None: for the API server itself.
+        let audience = ["--audience", audience];
+        let audience = if audience[1].is_empty() { &audience[..0] } else { &audience };
+        self.cluster.kubectl(&[&asked[..], &pod[..], audience].concat()).await.trim().to_owned()
     }
 
     fn start(
@@ -208,12 +246,14 @@ impl<'c> Kubelet<'c> {
             "podIPs": [{ "ip": running.pod.v4.to_string() }],
             "conditions": [condition("Ready"), condition("ContainersReady"), { "type": "Initialized", "status": "True" }],
         } });
-        self.patch(&running.name, &status).await;
+        self.patch(&running.namespace, &running.name, &status).await;
     }
 
-    async fn patch(&self, name: &str, status: &Value) {
+    async fn patch(&self, namespace: &str, name: &str, status: &Value) {
         let patch = status.to_string();
-        self.cluster.kubectl(&["patch", "pod", name, "--subresource=status", "--type=merge", "-p", &patch]).await;
+        self.cluster
+            .kubectl(&["-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &patch])
+            .await;
     }
 }
 

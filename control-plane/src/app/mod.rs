@@ -124,8 +124,15 @@ impl App {
         if let Some(cluster) = &cluster {
             cluster.start(&fleet, leader.clone(), who.clone(), &running.tasks, &running.stop);
         }
-        let rotations =
-            Rotations::new(store.clone(), ca.clone(), fleet.clone(), leader, who, options.rotation_settle, &registry)?;
+        let rotations = Rotations::new(
+            store.clone(),
+            ca.clone(),
+            fleet.clone(),
+            leader.clone(),
+            who,
+            options.rotation_settle,
+            &registry,
+        )?;
         running.tasks.spawn(rotations.clone().run(running.stop.clone()));
         let follower = options.folder.clone().map(|path| Folder::new(path, store.clone()));
         let report = follower.as_ref().map(Folder::report);
@@ -146,7 +153,7 @@ impl App {
             admin_token: options.admin_token.as_deref().map(Into::into),
         };
         if let (Some(webhook), Some(listener)) = (options.webhook.clone(), sockets.webhook) {
-            running.webhook(webhook, listener, &options.names, &registry).await?;
+            running.webhook(webhook, listener, &options.names, &leader, &registry).await?;
         }
         let health = Health::new(&registry, world.clone(), report, running.stop.clone())?;
         running.serve(sockets.metrics, health.router(registry));
@@ -214,6 +221,7 @@ impl Running {
         options: Webhook,
         listener: tokio::net::TcpListener,
         names: &[String],
+        leader: &watch::Receiver<Standing>,
         registry: &Registry,
     ) -> Result<(), Error> {
         let client = kube::Client::try_default().await.map_err(|e| Error::Cluster(e.to_string()))?;
@@ -221,7 +229,7 @@ impl Running {
         let settings = Arc::new(options.settings);
         let own = webhook::Names { configuration: options.configuration };
         let cluster = webhook::Cluster::new(client, own, settings.clone(), metrics.clone());
-        cluster.start(&self.ca, &self.tasks, &self.stop);
+        cluster.start(&self.ca, leader, &self.tasks, &self.stop);
         let mut all: Vec<String> = ["weir-control-plane", "localhost", "127.0.0.1", "::1"].map(Into::into).into();
         let service = format!("weir-control-plane.{}.svc", settings.namespace);
         all.extend(names.iter().cloned().chain([service]).filter(|name| !name.is_empty()));

@@ -1,11 +1,13 @@
 //! The webhook's dealings with Kubernetes: it watches namespaces (who asks for sidecars), pods without a sidecar, and the
 //! webhook's own configurations; it keeps `caBundle` in these and a ConfigMap with the mesh's roots in each namespace that
-//! asks for sidecars. Nothing polls, and everything may be done by several replicas at once: all write the same.
+//! asks for sidecars. Nothing polls. Several replicas may do this at once and write the same; only `caBundle`, which one would put
+//! right after the other while they learn of new roots one by one, is written by the one that leads.
 
 use super::{Known, Metrics, Missed, Namespaces, known::is_enabled};
 use crate::{
     ca::{Ca, Roots},
     inject::{CONFIG_MAP, Namespace, ROOTS_FILE, Settings, Version},
+    leader::Standing,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::{StreamExt, future::BoxFuture, pin_mut};
@@ -19,7 +21,11 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -82,8 +88,14 @@ impl Cluster {
         self.missed.list(&self.known, &self.settings, *self.version.borrow())
     }
 
-    /// Watches and keeps, until `stop`.
-    pub fn start(&self, ca: &Arc<Ca>, tasks: &TaskTracker, stop: &CancellationToken) {
+    /// Watches and keeps, until `stop`; `leader`: whether this replica leads.
+    pub fn start(
+        &self,
+        ca: &Arc<Ca>,
+        leader: &watch::Receiver<Standing>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
         let spawn = |work: BoxFuture<'static, ()>| {
             let stop = stop.clone();
             tasks.spawn(async move {
@@ -104,10 +116,12 @@ impl Cluster {
         };
         let given = (pem.clone(), roots.clone());
         spawn(Box::pin(async move { own.keep_roots(given.0, given.1).await }));
-        let (own, again) = (self.clone(), (pem.clone(), roots.clone()));
-        spawn(Box::pin(async move { own.keep_bundle::<MutatingWebhookConfiguration>(again.0, again.1).await }));
-        let own = self.clone();
-        spawn(Box::pin(async move { own.keep_bundle::<ValidatingWebhookConfiguration>(pem, roots).await }));
+        let (own, again) = (self.clone(), (pem.clone(), roots.clone(), leader.clone()));
+        spawn(Box::pin(
+            async move { own.keep_bundle::<MutatingWebhookConfiguration>(again.0, again.1, again.2).await },
+        ));
+        let (own, leader) = (self.clone(), leader.clone());
+        spawn(Box::pin(async move { own.keep_bundle::<ValidatingWebhookConfiguration>(pem, roots, leader).await }));
     }
 
     fn api<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
@@ -240,6 +254,7 @@ impl Cluster {
         &self,
         pem: impl Fn() -> String,
         mut roots: watch::Receiver<Arc<Roots>>,
+        mut leader: watch::Receiver<Standing>,
     ) {
         let name = &self.names.configuration;
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -262,7 +277,13 @@ impl Cluster {
                     None => return,
                 },
                 told = roots.changed() => if told.is_err() { return },
+                // It is told of each renewal, too.
+                told = leader.changed() => if told.is_err() { return },
                 () = tokio::time::sleep(RETRY), if failed => {}
+            }
+            if !leader.borrow_and_update().leads(Instant::now()) {
+                failed = false;
+                continue;
             }
             let Some(patch) = last.as_ref().and_then(|object| bundle_patch(object, &pem())) else {
                 failed = false;

@@ -2,7 +2,6 @@
 //! on the wire between them. Needs root; says loudly where it cannot run.
 
 mod external;
-mod images;
 mod names;
 mod probes;
 mod programs;

@@ -17,7 +17,8 @@ use weir_tests::{
 pub(crate) struct Installed {
     pub(crate) cluster: Cluster,
     pub(crate) mesh: Mesh,
-    webhook: SocketAddr,
+    /// Where the API server looks for the webhook.
+    pub(crate) webhook: SocketAddr,
 }
 
 impl Installed {
@@ -27,6 +28,13 @@ impl Installed {
 
     /// Sidecars reach the control plane at this address.
     pub(crate) async fn start_on(address: IpAddr) -> Option<Self> {
+        let mut installed = Self::stopped(address).await?;
+        installed.start_control_plane().await;
+        Some(installed)
+    }
+
+    /// The manifests alone, and nobody who answers.
+    pub(crate) async fn stopped(address: IpAddr) -> Option<Self> {
         let cluster = Cluster::start().await?;
         let [api, webhook, metrics] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let folder = tempfile::tempdir().expect("a folder");
@@ -39,7 +47,7 @@ impl Installed {
             others: vec![],
             extra: vec![],
         };
-        let mut installed = Self { cluster, mesh, webhook };
+        let installed = Self { cluster, mesh, webhook };
         let mut manifests = weir(&["install"]);
         // There is no pod network: the API server calls the webhook by its address.
         for at in ["/inject", "/validate"] {
@@ -50,34 +58,37 @@ impl Installed {
             assert!(manifests.len() != before, "the manifests have another clientConfig than this test knows");
         }
         installed.cluster.apply(&manifests).await;
-        installed.start_control_plane().await;
         Some(installed)
     }
 
     /// With the rights of its service account, outside the cluster.
     pub(crate) async fn start_control_plane(&mut self) {
+        let Mesh { api, xds, metrics, .. } = self.mesh;
+        let addresses = [("api", api), ("xds", xds), ("metrics", metrics), ("webhook", self.webhook)];
+        self.mesh.control_plane = Some(self.replica("control-plane", &addresses).await);
+        self.bundles_are_written().await;
+    }
+
+    /// A control plane that listens at these addresses.
+    pub(crate) async fn replica(&self, name: &str, addresses: &[(&str, SocketAddr)]) -> Process {
         let kubeconfig = self.cluster.kubeconfig_of("weir-system", "weir-control-plane").await;
-        let mesh = &self.mesh;
-        let settings = mesh.folder.path().join("sidecars.yaml");
-        std::fs::write(&settings, format!("controlPlane: '{}'\n", mesh.xds)).expect("a file");
+        let settings = self.mesh.folder.path().join("sidecars.yaml");
+        std::fs::write(&settings, format!("controlPlane: '{}'\n", self.mesh.xds)).expect("a file");
         let mut command = Command::new(binaries().join("weir-control-plane"));
         command
-            .args([
-                "--api",
-                &mesh.api.to_string(),
-                "--xds",
-                &mesh.xds.to_string(),
-                "--metrics",
-                &mesh.metrics.to_string(),
-            ])
-            .args(["--webhook", &self.webhook.to_string(), "--log", "info,weir_control_plane=debug"])
+            .args(addresses.iter().map(|(what, at)| format!("--{what}={at}")))
+            .args(["--log", "info,weir_control_plane=debug", "--rotation-settle", "2s"])
             .arg("--sidecars")
             .arg(settings)
             .args(["--kubernetes", "true", "--kubernetes-namespace", "weir-system"])
             .arg("--kubeconfig")
             .arg(&kubeconfig)
             .env("KUBECONFIG", &kubeconfig);
-        self.mesh.control_plane = Some(Process::start("control-plane", self.mesh.folder.path(), &mut command));
+        Process::start(name, self.mesh.folder.path(), &mut command)
+    }
+
+    /// Whoever does it.
+    pub(crate) async fn bundles_are_written(&self) {
         for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
             self.until("caBundle is written", async || {
                 let all = self.cluster.get(&[kind, "weir-webhook"]).await;
@@ -133,6 +144,14 @@ impl Installed {
         let line = text.lines().find(|line| line.starts_with(name) && line[name.len()..].starts_with(' '))?;
         Some(line[name.len() + 1..].to_owned())
     }
+}
+
+/// What `weir` prints; it must be content.
+pub(crate) async fn command(arguments: &[&str]) -> String {
+    let mut command = tokio::process::Command::new(binaries().join("weir"));
+    let output = command.args(arguments).output().await.expect("weir runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What a command of `weir` that asks no cluster prints.

@@ -3,6 +3,9 @@
 mod cluster;
 mod control_plane;
 mod crds;
+mod demo;
+mod images;
 mod injection;
 mod installed;
 mod pods;
+mod webhook;

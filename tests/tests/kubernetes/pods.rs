@@ -2,12 +2,9 @@
 //! namespaces of their own; and traffic flows with mutual TLS between pods with their own addresses.
 
 use crate::installed::Installed;
-use serde_json::Value;
 use std::{collections::BTreeMap, process::Command};
 use weir_tests::{
-    client,
-    cluster::Cluster,
-    eventually,
+    client, eventually,
     kubelet::{Kubelet, Running, ZONE},
     peers,
     pods::{MIDDLE, Network},
@@ -71,24 +68,11 @@ spec: {action: Allow, rules: [{from: [{serviceAccounts: [client]}]}]}
 struct World<'c> {
     kubelet: Kubelet<'c>,
     network: Network,
-    cluster: &'c Cluster,
 }
 
 impl World<'_> {
-    /// Runs a pod, with a token that the API server has made for it and the mesh.
     async fn run(&mut self, name: &str) -> Running {
-        let cluster = self.cluster;
-        let token = async |object: &Value| {
-            let (account, uid) = (&object["spec"]["serviceAccountName"], &object["metadata"]["uid"]);
-            let bound = ["--bound-object-kind", "Pod", "--bound-object-name", name, "--bound-object-uid"];
-            let arguments = [
-                &["create", "token", account.as_str().unwrap(), "--audience", "weir"],
-                &bound[..],
-                &[uid.as_str().unwrap()],
-            ];
-            cluster.kubectl(&arguments.concat()).await.trim().to_owned()
-        };
-        self.kubelet.run(&mut self.network, name, token).await.unwrap_or_else(|why| panic!("{why}"))
+        self.kubelet.run(&mut self.network, "default", name).await.unwrap_or_else(|why| panic!("{why}"))
     }
 }
 
@@ -113,7 +97,7 @@ async fn injected_pods_run_captured_are_probed_talk_with_mutual_tls_and_end() {
         ("curl", vec![curl.display().to_string()]),
     ];
     let kubelet = Kubelet::new(cluster, installed.mesh.folder.path(), BTreeMap::from(programs));
-    let mut world = World { kubelet, network, cluster };
+    let mut world = World { kubelet, network };
     let service = cluster.get(&["service", "server"]).await;
     let address = service["spec"]["clusterIP"].as_str().expect("an address").to_owned();
 

@@ -114,6 +114,11 @@ impl RequestMetrics {
             Direction::Outbound => l.workload.clone(),
             Direction::Inbound => outcome.source.as_ref().map_or_else(|| "".into(), for_people),
         };
+        // Between the sidecars, that is: who has shown an identity has come by it, and the way on to the application is plain.
+        let mutual = match l.direction {
+            Direction::Outbound => l.tls,
+            Direction::Inbound => outcome.source.is_some(),
+        };
         self.family.with([
             l.direction.as_str().into(),
             outcome.protocol.as_str().into(),
@@ -123,7 +128,7 @@ impl RequestMetrics {
             source,
             l.destination.clone(),
             l.route.clone(),
-            if l.tls { "mutual" } else { "none" }.into(),
+            if mutual { "mutual" } else { "none" }.into(),
         ])
     }
 
