@@ -5,4 +5,5 @@ mod control_plane;
 mod crds;
 mod injection;
 mod installed;
+mod large;
 mod pods;
