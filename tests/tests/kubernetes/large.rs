@@ -27,10 +27,10 @@ use weir_tests::{
 /// From the API server's answer to a change until a sidecar goes by it.
 const BOUND: Duration = Duration::from_millis(500);
 /// Changes one by one, and while everything else changes, too.
-const CHANGES: usize = 100;
+const CHANGES: usize = 60;
 /// Changes of other instances a second, then.
 const STORM: usize = 100;
-/// Between two changes that are measured, so that each begins with everything at rest.
+/// Between two changes that are measured: each is one of its own.
 const REST: Duration = Duration::from_millis(100);
 
 fn size() -> Size {
