@@ -3,7 +3,7 @@
 use crate::{
     client::{self, get, send},
     eventually, free_port,
-    process::{Process, binaries},
+    process::{Process, binary},
 };
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -87,7 +87,7 @@ impl Mesh {
 
     /// Starts the control plane (again) on its ports and data.
     pub async fn start_control_plane(&mut self) {
-        let mut command = Command::new(binaries().join("weir-control-plane"));
+        let mut command = Command::new(binary("weir-control-plane"));
         command
             .args(["--api", &self.api.to_string(), "--xds", &self.xds.to_string()])
             .args(["--metrics", &self.metrics.to_string()])
@@ -228,7 +228,7 @@ impl Sidecar {
     async fn command(&self, mesh: &Mesh, xds: SocketAddr, state: &Path, token: &str) -> Command {
         let roots = mesh.folder.path().join("roots.pem");
         let roots = if roots.exists() { roots } else { mesh.roots().await };
-        let mut command = Command::new(binaries().join("weir-proxy"));
+        let mut command = Command::new(binary("weir-proxy"));
         let replicas: Vec<String> = [xds].iter().chain(&mesh.others).map(ToString::to_string).collect();
         command
             .args(["--control-plane", &replicas.join(","), "--workload", &self.workload])

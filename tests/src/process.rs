@@ -79,8 +79,26 @@ impl Process {
 
     /// Resident memory, in KiB.
     pub fn rss_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The processor time that it has taken so far, in its own code and in the kernel.
+    pub fn cpu(&self) -> Duration {
+        // Linux tells it in hundredths of a second, whatever the kernel counts in. The name may have spaces in it.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find(|l| l.starts_with(field)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
     }
 }
@@ -89,6 +107,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A program of ours: that of this build, or the one that a variable names (`WEIR_CONTROL_PLANE_BIN` for
+/// `weir-control-plane`, `WEIR_PROXY_BIN` for `weir-proxy`), so that figures can be taken of a release.
+pub fn binary(name: &str) -> PathBuf {
+    let variable = format!("{}_BIN", name.to_uppercase().replace('-', "_"));
+    std::env::var_os(variable).map_or_else(|| binaries().join(name), PathBuf::from)
 }
 
 /// The folder of this build's binaries, with the binaries in it: they are built if they are not there or not fresh.

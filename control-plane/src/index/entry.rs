@@ -89,13 +89,22 @@ impl Deref for WorkloadEntry {
     }
 }
 
+/// All routes.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    /// By their keys.
+    pub(super) all: BTreeMap<Arc<Key>, Arc<Item<RouteSpec>>>,
+    /// Those of each service, oldest first.
+    pub(super) of_service: BTreeMap<Key, Vec<Arc<Item<RouteSpec>>>>,
+}
+
 /// What is reached under an address.
 #[derive(Debug, Clone)]
-pub enum Addressed {
+pub enum Addressed<'a> {
     /// A service, under one of its cluster addresses.
-    Service(Arc<ServiceEntry>),
+    Service(&'a Arc<ServiceEntry>),
     /// Instances, each on ports of its own, by name.
-    Workloads(Vec<Arc<WorkloadEntry>>),
+    Workloads(Vec<&'a Arc<WorkloadEntry>>),
     /// A host outside the mesh, by its name, on ports of which only the address tells it.
-    External(Arc<str>, Arc<Item<ExternalService>>),
+    External(&'a Arc<str>, &'a Arc<Item<ExternalService>>),
 }

@@ -1,10 +1,12 @@
 //! What the documents of a version mean together: who stands behind which service, which routes and policies belong to
-//! what. Built in one go from a snapshot, immutable, and sharing with the world before it whatever did not change.
+//! what. Built from a snapshot, immutable, and sharing with the world before it whatever did not change: an instance that
+//! comes or goes costs what its namespace costs, however large the mesh is.
 
 mod build;
 mod entry;
 mod external;
 mod follow;
+mod places;
 mod select;
 mod virtual_ip;
 
@@ -17,20 +19,22 @@ pub use follow::follow;
 pub use virtual_ip::{Virtual, is_virtual};
 
 use crate::store::Snapshot;
+use entry::Routes;
+use places::Place;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
-use weir_config::resources::{Key, Mesh, RouteSpec, Settings};
+use weir_config::resources::{Key, Mesh, Settings};
 
 /// All documents at a version, indexed.
 #[derive(Debug, Default)]
 pub struct World {
     snapshot: Arc<Snapshot>,
     mesh: Arc<Mesh>,
-    namespaces: BTreeMap<Arc<str>, Namespace>,
-    routes: BTreeMap<Arc<Key>, Arc<Item<RouteSpec>>>,
-    settings: BTreeMap<Key, Arc<Settings>>,
-    addresses: BTreeMap<IpAddr, Addressed>,
-    given: BTreeMap<Arc<str>, Virtual>,
-    external: External,
+    namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    routes: Arc<Routes>,
+    settings: Arc<BTreeMap<Key, Arc<Settings>>>,
+    places: Arc<BTreeMap<IpAddr, Place>>,
+    given: Arc<BTreeMap<Arc<str>, Virtual>>,
+    external: Arc<External>,
 }
 
 impl World {
@@ -56,12 +60,12 @@ impl World {
 
     /// All namespaces that have something in them, by name.
     pub fn namespaces(&self) -> impl Iterator<Item = (&Arc<str>, &Namespace)> {
-        self.namespaces.iter()
+        self.namespaces.iter().map(|(name, namespace)| (name, &**namespace))
     }
 
     /// A namespace.
     pub fn namespace(&self, namespace: &str) -> Option<&Namespace> {
-        self.namespaces.get(namespace)
+        self.namespaces.get(namespace).map(|found| &**found)
     }
 
     /// A service.
@@ -75,13 +79,13 @@ impl World {
     }
 
     /// What is reached under an address. (Many instances may be on one machine: loopback addresses mean nothing.)
-    pub fn address(&self, address: IpAddr) -> Option<&Addressed> {
-        self.addresses.get(&address)
+    pub fn address(&self, address: IpAddr) -> Option<Addressed<'_>> {
+        self.places.get(&address)?.of(self)
     }
 
     /// The addresses that a service has been given here, since it has none of its own.
     pub fn given(&self, service: &Key) -> Option<Virtual> {
-        self.given.get(&*build::name_of(service)).copied()
+        self.given.get(&*places::name_of(service)).copied()
     }
 
     /// The addresses that a host outside the mesh has been given here, since what is spoken on some of its ports does not

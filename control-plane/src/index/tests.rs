@@ -78,6 +78,79 @@ fn what_a_change_does_not_touch_is_shared() {
     assert!(Arc::ptr_eq(first.workload("demo", "b1").unwrap(), second.workload("demo", "b1").unwrap()));
 }
 
+#[test]
+fn only_the_namespace_of_a_change_is_made_anew() {
+    let store = Memory::default();
+    let text =
+        [service("a", "demo", "{app: a}"), workload("a1", "demo", "{app: a}"), workload("a1", "other", "{app: a}")];
+    apply(&store, &text.concat());
+    let first = World::build(store.snapshot(), &World::default());
+    let unwell = workload("a1", "demo", "{app: a}").replace("spec: {", "spec: {health: Unhealthy, ");
+    apply(&store, &unwell);
+    let second = World::build(store.snapshot(), &first);
+    let shared = |namespace| Arc::ptr_eq(&first.namespaces[namespace], &second.namespaces[namespace]);
+    assert!(shared("other") && !shared("demo"));
+    // Nobody has moved: where everything is, is not made again; and what is there is what is there now.
+    assert!(Arc::ptr_eq(&first.places, &second.places));
+    let at = second.workload("demo", "a1").unwrap().address;
+    let Some(super::Addressed::Workloads(there)) = second.address(at) else { panic!("an instance") };
+    assert!(Arc::ptr_eq(there[0], second.workload("demo", "a1").unwrap()));
+}
+
+/// Whatever is changed after whatever: a world made from the one before is the one that is made from nothing.
+#[test]
+fn a_world_that_shares_is_the_world_that_does_not() {
+    use crate::store::{Change, Expect};
+    use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+    const NAMESPACES: [&str; 3] = ["one", "two", "three"];
+    for seed in 0..20 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let store = Memory::default();
+        let mut world = World::default();
+        for _ in 0..60 {
+            let mut any = |n: usize| random.random_range(0..n);
+            let namespace = NAMESPACES[any(3)];
+            let name = format!("x{}", any(3));
+            let (label, number) = (format!("{{app: x{}}}", any(3)), any(4));
+            let text = match any(7) {
+                0 => service(&name, namespace, &label),
+                1 => {
+                    service(&name, namespace, &label).replace("ports:", &format!("clusterIP: 10.96.0.{number}, ports:"))
+                }
+                2 | 3 => {
+                    workload(&name, namespace, &label).replace("address: 10.0.", &format!("address: 10.{number}."))
+                }
+                4 => format!(
+                    "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: {name}, namespace: {namespace}}}, \
+                     spec: {{parentRefs: [{{group: '', kind: Service, name: x{number}}}], rules: [{{backendRefs: [{{name: x{number}, port: 80}}]}}]}}}}"
+                ),
+                5 => format!(
+                    "{{apiVersion: weir.dev/v1alpha1, kind: ExternalService, metadata: {{name: {name}, namespace: {namespace}}}, \
+                     spec: {{hosts: [h{number}.example.com], ports: [{{port: 5432, protocol: TCP}}], addresses: [10.{number}.7.1]}}}}"
+                ),
+                _ => {
+                    let snapshot = store.snapshot();
+                    let keys: Vec<_> = snapshot.iter().map(|(key, _)| key.clone()).collect();
+                    if !keys.is_empty() {
+                        let key = keys[any(keys.len())].as_ref().clone();
+                        // What others refer to stays.
+                        let _ = store.apply(&Change::Delete { key, expect: Expect::Any }.into());
+                    }
+                    String::new()
+                }
+            };
+            if !text.is_empty() {
+                // What does not fit together is refused, and changes nothing.
+                let _ = store.apply(&Batch::put_all(parse("test.yaml", &text).unwrap()));
+            }
+            world = World::build(store.snapshot(), &world);
+            let anew = World::build(store.snapshot(), &World::default());
+            assert_eq!(format!("{world:?}"), format!("{anew:?}"), "seed {seed}");
+        }
+        assert!(store.snapshot().len() > 5, "seed {seed}: hardly anything was changed");
+    }
+}
+
 #[tokio::test]
 async fn worlds_follow_the_store() {
     let store = Memory::default();

@@ -3,7 +3,7 @@
 use crate::{
     fleet::ChangeStatus,
     kubernetes::{FROM, object},
-    store::{Refused, Snapshot},
+    store::{Refused, Snapshot, Stored},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -69,16 +69,15 @@ pub fn decide(
     progress: impl Fn(u64, u64) -> Option<Progress>,
 ) -> BTreeMap<Key, Conditions> {
     let mut issues: HashMap<Key, Vec<Issue>> = HashMap::new();
-    for issue in check_all(snapshot.iter().map(|(_, stored)| &*stored.document)) {
+    // Of a large mesh this looks at a lot: not where nobody is to be told.
+    let of_all = told_of(snapshot).next().map(|_| check_all(snapshot.iter().map(|(_, stored)| &*stored.document)));
+    for issue in of_all.into_iter().flatten() {
         if let Some(key) = about(&issue) {
             issues.entry(key).or_default().push(issue);
         }
     }
     let mut all = BTreeMap::new();
-    for (key, stored) in snapshot.iter().filter(|(key, _)| object::KINDS.contains(&key.kind)) {
-        if stored.document.metadata().annotations.contains_key(FROM) {
-            continue;
-        }
+    for (key, stored) in told_of(snapshot) {
         let references = issues.get(&**key).map_or(&[][..], Vec::as_slice);
         let programmed = programmed(since.get(key).and_then(|version| progress(*version, stored.resource_version)));
         let conditions = [accepted(), resolved(references), programmed];
@@ -95,6 +94,12 @@ pub fn decide(
         all.insert(key.clone(), conditions);
     }
     all
+}
+
+/// The documents that have a status of ours: those of our kinds that no other object of the cluster stands behind.
+pub(super) fn told_of(snapshot: &Snapshot) -> impl Iterator<Item = (&Arc<Key>, &Arc<Stored>)> {
+    let all = object::KINDS.into_iter().flat_map(|kind| snapshot.entries(kind, None));
+    all.filter(|(_, stored)| !stored.document.metadata().annotations.contains_key(FROM))
 }
 
 /// The document that an issue is about: its field begins with kind and name.

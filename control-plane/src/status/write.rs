@@ -1,14 +1,14 @@
 //! Conditions into the cluster, as long as this replica leads.
 
 use super::{
-    decide::{Condition, Conditions, Progress, decide},
+    decide::{Condition, Conditions, Progress, decide, told_of},
     replicas::{self, Others},
 };
 use crate::{
     fleet::Fleet,
-    kubernetes::{FROM, object},
+    kubernetes::object,
     leader::Standing,
-    store::{Refused, Snapshot, Stored},
+    store::{Refused, Snapshot},
 };
 use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
@@ -28,6 +28,10 @@ use weir_config::resources::{Key, Kind};
 
 /// What comes together is written together.
 const TOGETHER: Duration = Duration::from_millis(100);
+/// To see what is to be written takes at most one part in so many of a core's time, so that a large mesh in which instances
+/// come and go all the time is not kept busy by it; but nobody is told later than by so much.
+const SHARE: u32 = 10;
+const LATEST: Duration = Duration::from_secs(2);
 /// What could not be written is tried again after so long; an expired leadership is noticed.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Writes at the same time.
@@ -70,7 +74,9 @@ impl Writer {
             let snapshot = self.documents.borrow_and_update().clone();
             let refused = self.refused.borrow_and_update().clone();
             news.borrow_and_update();
+            let begun = Instant::now();
             note(&snapshot, &mut seen, &mut since);
+            let mut took = begun.elapsed();
             let settled = replicas::settled(&snapshot, &self.fleet);
             let due = said.is_none_or(|(before, at)| before != settled || at.elapsed() >= replicas::ALIVE / 2);
             if due && replicas::say(&leases, &own, settled).await.is_ok() {
@@ -79,7 +85,9 @@ impl Writer {
             let mut left = false;
             if self.standing.borrow_and_update().leads(Instant::now()) {
                 let progress = |version, own| self.progress(version, own, &others);
+                let begun = Instant::now();
                 let wanted = decide(&snapshot, &refused, &since, progress);
+                took += begun.elapsed();
                 written.retain(|key, _| wanted.contains_key(key));
                 left = self.write(wanted, &mut written).await;
             } else {
@@ -95,7 +103,7 @@ impl Writer {
                 () = tokio::time::sleep(again) => {}
                 () = stop.cancelled() => break,
             }
-            tokio::time::sleep(TOGETHER).await;
+            tokio::time::sleep(pause(took)).await;
         }
         listening.abort();
         replicas::leave(&leases, &own).await;
@@ -159,16 +167,19 @@ impl Writer {
     }
 }
 
+/// How long to wait after so much work.
+fn pause(took: Duration) -> Duration {
+    (took * (SHARE - 1)).clamp(TOGETHER, LATEST)
+}
+
 /// Notes with which version documents came to be what they are.
 fn note(snapshot: &Snapshot, seen: &mut HashMap<Arc<Key>, u64>, since: &mut HashMap<Arc<Key>, u64>) {
-    let is_a_pods = |stored: &Stored| stored.document.metadata().annotations.contains_key(FROM);
-    let ours = || snapshot.iter().filter(|(key, stored)| object::KINDS.contains(&key.kind) && !is_a_pods(stored));
-    for (key, stored) in ours() {
+    for (key, stored) in told_of(snapshot) {
         if seen.insert(key.clone(), stored.resource_version) != Some(stored.resource_version) {
             since.insert(key.clone(), snapshot.version());
         }
     }
-    if seen.len() > ours().count() {
+    if seen.len() > told_of(snapshot).count() {
         seen.retain(|key, _| snapshot.find(key).is_some());
         since.retain(|key, _| snapshot.find(key).is_some());
     }
@@ -212,4 +223,15 @@ fn of_route(route: &DynamicObject, old: &Value, wanted: &Conditions) -> Value {
         }));
     }
     json!({ "parents": all })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_done_less_often() {
+        let after = |ms| pause(Duration::from_millis(ms)).as_millis();
+        assert_eq!([after(0), after(5), after(50), after(5_000)], [100, 100, 450, 2_000]);
+    }
 }

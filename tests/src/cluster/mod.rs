@@ -5,6 +5,7 @@
 //! `tests/setup` builds the programs (`tests/kubernetes/build`) and installs etcd.
 
 mod certificates;
+pub mod large;
 
 use crate::{eventually, free_port, peers, process::Process};
 use certificates::Certificates;
@@ -56,22 +57,33 @@ impl Cluster {
 
     /// A cluster of a version.
     pub async fn of_version(version: &str) -> Option<Self> {
-        let programs = programs(version)?;
-        let etcd_program = peers::find("etcd")?;
-        let folder = tempfile::Builder::new().prefix("weir-cluster-").tempdir().expect("a folder");
-        let certificates = Certificates::make(folder.path());
-        let [server, etcd] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
-        let store = start_etcd(&etcd_program, etcd, folder.path());
-        let kubeconfig = certificates.kubeconfig(server, "admin", &["system:masters"]);
-        let mut cluster =
-            Self { server, kubeconfig, programs, certificates, etcd, api: None, controllers: None, store, folder };
-        cluster.start_api().await;
+        let mut cluster = Self::without_controllers(version, &[]).await?;
         cluster.start_controllers();
         eventually("the cluster's controllers work", START, || async {
             let made = cluster.try_kubectl(&["get", "serviceaccount", "default", "-o", "name"]).await;
             made.ok().map(drop)
         })
         .await;
+        Some(cluster)
+    }
+
+    /// A cluster in which nobody makes anything of what is written: pods have the service accounts and slices that the
+    /// test writes. Its etcd waits for no disk.
+    pub async fn quiet() -> Option<Self> {
+        Self::without_controllers(newest(), &["--unsafe-no-fsync", "--quota-backend-bytes=8589934592"]).await
+    }
+
+    async fn without_controllers(version: &str, etcd_flags: &[&str]) -> Option<Self> {
+        let programs = programs(version)?;
+        let etcd_program = peers::find("etcd")?;
+        let folder = tempfile::Builder::new().prefix("weir-cluster-").tempdir().expect("a folder");
+        let certificates = Certificates::make(folder.path());
+        let [server, etcd] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let store = start_etcd(&etcd_program, etcd, folder.path(), etcd_flags);
+        let kubeconfig = certificates.kubeconfig(server, "admin", &["system:masters"]);
+        let mut cluster =
+            Self { server, kubeconfig, programs, certificates, etcd, api: None, controllers: None, store, folder };
+        cluster.start_api().await;
         Some(cluster)
     }
 
@@ -283,7 +295,7 @@ fn programs(version: &str) -> Option<PathBuf> {
     None
 }
 
-fn start_etcd(program: &Path, address: SocketAddr, folder: &Path) -> Process {
+fn start_etcd(program: &Path, address: SocketAddr, folder: &Path, flags: &[&str]) -> Process {
     let client = format!("http://{address}");
     let peer = format!("http://127.0.0.1:{}", free_port());
     let mut command = Command::new(program);
@@ -292,7 +304,8 @@ fn start_etcd(program: &Path, address: SocketAddr, folder: &Path) -> Process {
         .arg(folder.join("etcd"))
         .args(["--name", "one", "--initial-cluster", &format!("one={peer}")])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(flags);
     // Debian's package sets these for its service.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ETCD_")) {
         command.env_remove(name);

@@ -7,5 +7,6 @@ mod demo;
 mod images;
 mod injection;
 mod installed;
+mod large;
 mod pods;
 mod webhook;
