@@ -93,6 +93,10 @@ impl Outbox {
         self.small.advance(small);
         let large = (n - small).min(self.large.len());
         self.large.advance(large);
+        if self.large.is_empty() {
+            // Whoever read it can read the next one into the same memory, which the processor has at hand.
+            self.large = Bytes::new();
+        }
         self.end = self.end.get(n - small - large..).unwrap_or_default();
     }
 }
