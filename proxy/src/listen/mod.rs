@@ -17,5 +17,6 @@ mod resets;
 mod tcp;
 
 pub use accept::{Accepting, Bound, Places, bind, bind_v6};
+pub use hello::{Hello, server_name};
 pub use inbound::Inbound;
 pub use outbound::Outbound;

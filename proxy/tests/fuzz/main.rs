@@ -92,4 +92,4 @@ macro_rules! fuzz {
     ($($name:ident)+) => { $(#[test] fn $name() { run(stringify!($name)); })+ };
 }
 
-fuzz! { request_head response_head chunked_body timeout traceparent rewrite documents }
+fuzz! { request_head response_head chunked_body timeout traceparent rewrite documents client_hello }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use weir_config::model::{PathMatch, PathRewrite};
 use weir_proxy::{
     http1::{Fault, MAX_HEAD_BYTES, MAX_HEADERS, chunked, head},
+    listen::{Hello, server_name},
     logic::grpc_timeout,
     request::rewrite::new_path,
     telemetry::trace::TraceContext,
@@ -37,6 +38,18 @@ fn sane(headers: &HeaderMap) {
     assert!(headers.len() <= MAX_HEADERS);
     for (_, value) in headers {
         assert!(value.as_bytes().iter().all(|b| !matches!(b, b'\r' | b'\n' | 0)));
+    }
+}
+
+/// What TLS's first message says is told once: whatever comes after it changes nothing. A name is text in lower case.
+pub fn client_hello(data: &[u8]) {
+    let data = data.get(..1024).unwrap_or(data);
+    let told = server_name(data);
+    let first =
+        (0..data.len()).map(|n| server_name(data.get(..n).unwrap_or_default())).find(|told| *told != Hello::More);
+    assert!(first.is_none_or(|first| first == told), "{told:?}");
+    if let Hello::Name(Some(name)) = told {
+        assert!(name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase()), "{name:?}");
     }
 }
 
@@ -185,7 +198,7 @@ pub fn documents(data: &[u8]) {
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 8] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked_body", chunked_body),
@@ -193,4 +206,5 @@ pub const ALL: [(&str, Target); 7] = [
     ("traceparent", traceparent),
     ("rewrite", rewrite),
     ("documents", documents),
+    ("client_hello", client_hello),
 ];
