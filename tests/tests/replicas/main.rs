@@ -1,10 +1,14 @@
-//! Several control planes on one etcd: any of them may die, any member of etcd may die or hang, roots are exchanged
-//! meanwhile; no request fails and no change is lost.
+//! Several control planes on one store, etcd or a Kubernetes cluster: any of them may die, and so may the store; roots are
+//! exchanged and sidecars go meanwhile; no request fails and no change is lost.
 
+mod backing;
+mod cluster;
 mod deaths;
 mod expired;
+mod going;
 mod roots;
 
+use backing::Backing;
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -14,7 +18,6 @@ use std::{
 use weir_tests::{
     application::Application,
     client::text,
-    etcd::Etcd,
     eventually, free_port,
     mesh::{Mesh, Sidecar, service, workload},
     process::binaries,
@@ -27,24 +30,31 @@ fn long() -> bool {
     std::env::var_os("WEIR_LONG").is_some_and(|v| v == "1")
 }
 
-/// Replicas of a control plane on one etcd, and two workloads with sidecars that know all of them.
+/// Replicas of a control plane on one store, and two workloads with sidecars that know all of them.
 struct World {
-    etcd: Etcd,
+    backing: Backing,
     /// Each replica with a folder and ports of its own; the first one's are used for what all have in common.
     planes: Vec<Mesh>,
     client: Sidecar,
     servers: Vec<Sidecar>,
-    _applications: Vec<Application>,
+    applications: Vec<Application>,
 }
 
 impl World {
-    /// Three control planes. `extra`: further arguments of the sidecars.
+    /// Three control planes on etcd. `extra`: further arguments of the sidecars.
     async fn start(extra: &[&str]) -> Option<Self> {
-        let etcd = Etcd::start(3)?;
+        Some(Self::start_on(Backing::etcd()?, extra).await)
+    }
+
+    /// The same in a cluster.
+    async fn start_in_cluster(extra: &[&str]) -> Option<Self> {
+        Some(Self::start_on(Backing::cluster().await?, extra).await)
+    }
+
+    async fn start_on(backing: Backing, extra: &[&str]) -> Self {
         let mut planes: Vec<Mesh> = (0..3).map(|_| Mesh::stopped(HERE)).collect();
         for plane in &mut planes {
-            let arguments = ["--store", "etcd", "--etcd-endpoints", &etcd.endpoints(), "--rotation-settle", "1s"];
-            plane.extra = arguments.map(str::to_owned).to_vec();
+            plane.extra = backing.arguments();
             plane.start_control_plane().await;
         }
         let (applications, client_port) =
@@ -54,57 +64,48 @@ impl World {
         for (n, port) in ports.iter().enumerate() {
             documents += &workload(&format!("server-{n}"), "server", applications[n].address.port(), *port);
         }
-        planes[0].apply(&documents).await;
+        backing.apply(&planes, &documents).await;
+        backing.known(&planes, "/api/v1/workloads", 3).await;
         planes[0].others = planes[1..].iter().map(|p| p.xds).collect();
         let mut servers = Vec::new();
         for (n, port) in ports.iter().enumerate() {
             servers.push(planes[0].sidecar_with(&format!("server-{n}"), "server", *port, extra).await);
         }
         let client = planes[0].sidecar_with("client-1", "client", client_port, extra).await;
-        let world = Self { etcd, planes, client, servers, _applications: applications.into() };
+        let world = Self { backing, planes, client, servers, applications: applications.into() };
         eventually("the first request is answered", 20, || async {
             let answer = weir_tests::client::get(world.client.outbound, "server:8080", "/").await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
-        Some(world)
+        world
     }
 
-    /// Applies documents at any replica that takes them; the version.
-    async fn apply(&self, documents: &str) -> u64 {
-        eventually("a replica takes the change", 60, || async {
-            for plane in &self.planes {
-                let tried = tokio::time::timeout(Duration::from_secs(20), plane.try_apply(documents)).await;
-                if let Ok(Ok(answer)) = tried
-                    && answer.status().is_success()
-                {
-                    let answer: Value = serde_json::from_slice(answer.body()).expect("JSON");
-                    return answer["version"].as_u64();
-                }
-            }
-            None
-        })
-        .await
+    /// Applies documents, at any replica that takes them or as `kubectl` does.
+    async fn apply(&self, documents: &str) {
+        self.backing.apply(&self.planes, documents).await;
     }
 
-    /// All replicas have the same documents, and all sidecars have applied the last change.
-    async fn converged(&self) -> u64 {
+    /// All replicas have the same documents, and all sidecars have applied what their replica knows last.
+    async fn converged(&self) {
         eventually("all is one again", 60, || async {
-            let mut versions = Vec::new();
-            let mut applied = std::collections::BTreeMap::new();
+            let (mut applied, mut seen) = (0, std::collections::BTreeSet::new());
             for plane in &self.planes {
-                let about = page(plane.api, "/api/v1/version").await?;
-                versions.push(about["resourceVersion"].as_u64()?);
+                let version = page(plane.api, "/api/v1/version").await?["resourceVersion"].as_u64()?;
                 let proxies = page(plane.api, "/api/v1/proxies").await?;
-                for proxy in proxies["items"].as_array()?.iter().filter(|p| p["connected"] == true) {
-                    applied.insert(proxy["node"].as_str()?.to_owned(), proxy["appliedVersion"].as_u64()?);
+                let here = proxies["items"].as_array()?.iter().filter(|p| p["connected"] == true);
+                applied += here.filter(|p| p["appliedVersion"] == version).count();
+                // In a cluster, each counts for itself what it has seen; what the documents are is the same.
+                let counted = if self.backing.counts_alike() { version } else { 0 };
+                let mut all = format!("{counted}");
+                for kind in ["services", "workloads", "trafficpolicies", "httproutes"] {
+                    all += &page(plane.api, &format!("/api/v1/{kind}")).await?["items"].to_string();
                 }
+                seen.insert(all);
             }
-            let version = versions[0];
-            let all = applied.len() == 1 + self.servers.len() && applied.values().all(|v| *v == version);
-            (all && versions.iter().all(|v| *v == version)).then_some(version)
+            (seen.len() == 1 && applied == 1 + self.servers.len()).then_some(())
         })
-        .await
+        .await;
     }
 
     /// `weir <arguments>` at some replica.
