@@ -78,6 +78,35 @@ impl Backing {
         .await;
     }
 
+    /// In a cluster, a Service without a selector, and the `n`th state of who is behind it: somebody who is not ready, so that
+    /// nobody is called, at an address of documentation.
+    pub(crate) fn slice(&self, n: u64) -> String {
+        if self.counts_alike() {
+            return String::new();
+        }
+        format!(
+            "---
+apiVersion: v1
+kind: Service
+metadata: {{name: byhand, namespace: default}}
+spec: {{ports: [{{name: http, port: 80, appProtocol: http}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: byhand-1, namespace: default, labels: {{kubernetes.io/service-name: byhand}}}}
+addressType: IPv4
+ports: [{{name: http, port: 80, protocol: TCP}}]
+endpoints: [{{addresses: ['{}'], conditions: {{ready: false, serving: false}}}}]
+",
+            self.behind(n).unwrap_or_default()
+        )
+    }
+
+    /// Who is behind it then.
+    pub(crate) fn behind(&self, n: u64) -> Option<String> {
+        (!self.counts_alike()).then(|| format!("192.0.2.{}", n % 250 + 1))
+    }
+
     /// Waits until every replica knows so many documents of a kind.
     pub(crate) async fn known(&self, planes: &[Mesh], kind: &str, count: usize) {
         let begun = Instant::now();

@@ -6,27 +6,6 @@ use weir_tests::{client::get, eventually, free_port, load::Load, mesh::workload}
 
 const RATE: u32 = 100;
 
-/// A Service whose endpoints are written by hand, and who is behind it.
-fn slice(application: std::net::SocketAddr) -> String {
-    format!(
-        "---
-apiVersion: v1
-kind: Service
-metadata: {{name: byhand, namespace: default}}
-spec: {{ports: [{{name: http, port: 80, appProtocol: http}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: byhand-1, namespace: default, labels: {{kubernetes.io/service-name: byhand}}}}
-addressType: IPv4
-ports: [{{name: http, port: {}, protocol: TCP}}]
-endpoints: [{{addresses: ['{}'], conditions: {{ready: true}}}}]
-",
-        application.port(),
-        application.ip()
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn control_planes_killed_in_turn_cost_no_request_and_no_change() {
     let Some(world) = World::start_in_cluster(&["--certificate-seconds", "15"]).await else { return };
@@ -36,12 +15,13 @@ async fn control_planes_killed_in_turn_cost_no_request_and_no_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_away_for_long_touches_nothing_and_all_goes_on_without_a_restart() {
     let Some(mut world) = World::start_in_cluster(&["--certificate-seconds", "15"]).await else { return };
-    world.apply(&deaths::change(0)).await;
+    world.apply(&(deaths::change(0) + &world.backing.slice(0))).await;
     deaths::nothing_is_lost(&world, 1).await;
     // Another caller, which has called before.
     let port = free_port();
     world.apply(&workload("client-2", "client", 9, port)).await;
-    world.backing.known(&world.planes, "/api/v1/workloads", 4).await;
+    // With who is in the slice.
+    world.backing.known(&world.planes, "/api/v1/workloads", 5).await;
     let mut second = world.planes[0].sidecar_with("client-2", "client", port, &[]).await;
     let answers = |outbound| async move {
         let answer = get(outbound, "server:8080", "/").await.ok()?;
@@ -76,8 +56,7 @@ async fn an_api_server_away_for_long_touches_nothing_and_all_goes_on_without_a_r
     assert!(running, "nobody gave up");
     world.backing.in_cluster().start_api().await;
     let back = Instant::now();
-    let application = world.applications[0].address;
-    world.apply(&(deaths::change(1) + &slice(application))).await;
+    world.apply(&(deaths::change(1) + &world.backing.slice(1))).await;
     eventually("who was started meanwhile is there", 60, || async {
         page(world.planes[2].api, "/api/v1/version").await.map(drop)
     })
@@ -86,11 +65,6 @@ async fn an_api_server_away_for_long_touches_nothing_and_all_goes_on_without_a_r
     // The second caller is one more.
     world.servers.push(second);
     deaths::nothing_is_lost(&world, 2).await;
-    eventually("endpoints arrive, too", 20, || async {
-        let answer = get(world.client.outbound, "byhand:80", "/").await.ok()?;
-        (answer.status() == 200).then_some(())
-    })
-    .await;
     let report = load.stop().await;
     eprintln!("{} requests, the slowest took {:?}", report.good, report.slowest);
     report.assert_all_good(away.as_secs() * u64::from(RATE) * 8 / 10);

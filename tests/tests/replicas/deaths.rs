@@ -6,7 +6,12 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
-use weir_tests::{client::get, eventually, load::Load, mesh::service};
+use weir_tests::{
+    client::{get, text},
+    eventually,
+    load::Load,
+    mesh::service,
+};
 
 const RATE: u32 = 100;
 
@@ -41,7 +46,7 @@ spec:
 async fn changes(world: &World, stop: &AtomicBool, from: u64) -> u64 {
     let mut n = from;
     while !stop.load(Ordering::Relaxed) {
-        world.apply(&change(n)).await;
+        world.apply(&(change(n) + &world.backing.slice(n))).await;
         n += 1;
     }
     n
@@ -56,6 +61,14 @@ pub(crate) async fn nothing_is_lost(world: &World, made: u64) {
         answer.headers().get("x-change").is_some_and(|v| *v == *last).then_some(())
     })
     .await;
+    if let Some(behind) = world.backing.behind(made - 1) {
+        let known = || async {
+            get(world.client.outbound, "byhand:80", "/").await.ok().filter(|a| a.status() == 503)?;
+            let page = text(world.client.admin, "localhost", "/clusters").await;
+            page.contains(&behind).then_some(())
+        };
+        eventually("the last endpoints are known", 30, known).await;
+    }
     world.converged().await;
     for plane in &world.planes {
         let services = page(plane.api, "/api/v1/services").await.expect("the services");

@@ -37,7 +37,7 @@ struct World {
     planes: Vec<Mesh>,
     client: Sidecar,
     servers: Vec<Sidecar>,
-    applications: Vec<Application>,
+    _applications: Vec<Application>,
 }
 
 impl World {
@@ -72,7 +72,7 @@ impl World {
             servers.push(planes[0].sidecar_with(&format!("server-{n}"), "server", *port, extra).await);
         }
         let client = planes[0].sidecar_with("client-1", "client", client_port, extra).await;
-        let world = Self { backing, planes, client, servers, applications: applications.into() };
+        let world = Self { backing, planes, client, servers, _applications: applications.into() };
         eventually("the first request is answered", 20, || async {
             let answer = weir_tests::client::get(world.client.outbound, "server:8080", "/").await.ok()?;
             answer.status().is_success().then_some(())
