@@ -11,9 +11,10 @@ mod roots;
 use backing::Backing;
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use weir_tests::{
     application::Application,
@@ -88,24 +89,43 @@ impl World {
 
     /// All replicas have the same documents, and all sidecars have applied what their replica knows last.
     async fn converged(&self) {
-        eventually("all is one again", 60, || async {
-            let (mut applied, mut seen) = (0, std::collections::BTreeSet::new());
-            for plane in &self.planes {
-                let version = page(plane.api, "/api/v1/version").await?["resourceVersion"].as_u64()?;
-                let proxies = page(plane.api, "/api/v1/proxies").await?;
-                let here = proxies["items"].as_array()?.iter().filter(|p| p["connected"] == true);
-                applied += here.filter(|p| p["appliedVersion"] == version).count();
-                // In a cluster, each counts for itself what it has seen; what the documents are is the same.
-                let counted = if self.backing.counts_alike() { version } else { 0 };
-                let mut all = format!("{counted}");
-                for kind in ["services", "workloads", "trafficpolicies", "httproutes"] {
-                    all += &page(plane.api, &format!("/api/v1/{kind}")).await?["items"].to_string();
-                }
-                seen.insert(all);
+        let limit = Instant::now() + Duration::from_secs(60);
+        loop {
+            let Err(why) = self.is_one().await else { return };
+            assert!(Instant::now() < limit, "not one again within 60 s: {why}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether all is one now; if not, what is not.
+    async fn is_one(&self) -> Result<(), String> {
+        let (mut applied, mut seen, mut said) = (0, BTreeSet::new(), String::new());
+        for (n, plane) in self.planes.iter().enumerate() {
+            let silent = || format!("replica {n} does not answer");
+            let about = page(plane.api, "/api/v1/version").await.ok_or_else(silent)?;
+            let version = &about["resourceVersion"];
+            let proxies = page(plane.api, "/api/v1/proxies").await.ok_or_else(silent)?;
+            let here = proxies["items"].as_array().into_iter().flatten().filter(|p| p["connected"] == true);
+            for proxy in here {
+                applied += usize::from(proxy["appliedVersion"] == *version);
+                said += &format!("{} has {} of {version} at {n}; ", proxy["node"], proxy["appliedVersion"]);
             }
-            (seen.len() == 1 && applied == 1 + self.servers.len()).then_some(())
-        })
-        .await;
+            // In a cluster, each counts for itself what it has seen (a status that is written is a version to who starts
+            // later); what the documents are is the same.
+            let mut all = if self.backing.counts_alike() { version.to_string() } else { String::new() };
+            for kind in ["services", "workloads", "trafficpolicies", "httproutes"] {
+                let mut documents = page(plane.api, &format!("/api/v1/{kind}")).await.ok_or_else(silent)?;
+                for document in documents["items"].as_array_mut().into_iter().flatten() {
+                    if let Some(metadata) = document["metadata"].as_object_mut() {
+                        metadata.retain(|field, _| field != "resourceVersion" || self.backing.counts_alike());
+                    }
+                    all += &document.to_string();
+                }
+            }
+            seen.insert(all);
+        }
+        let one = seen.len() == 1 && applied == 1 + self.servers.len();
+        one.then_some(()).ok_or_else(|| format!("{said}{}", differences(&seen)))
     }
 
     /// `weir <arguments>` at some replica.
@@ -122,6 +142,14 @@ impl World {
         }
         None
     }
+}
+
+/// Where texts begin to differ.
+fn differences(all: &BTreeSet<String>) -> String {
+    let (Some(first), Some(last)) = (all.first(), all.last()) else { return String::new() };
+    let same = first.chars().zip(last.chars()).take_while(|(a, b)| a == b).count();
+    let rest = |text: &String| text.chars().skip(same.saturating_sub(200)).take(800).collect::<String>();
+    all.iter().map(|text| format!("\n… {}", rest(text))).collect()
 }
 
 /// `weir <arguments>`: what it prints, or how it fails.
