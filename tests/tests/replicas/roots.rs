@@ -91,17 +91,28 @@ async fn over(world: &World) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn roots_rotated_again_and_again_cost_no_request() {
     let Some(world) = World::start(SHORT).await else { return };
+    rotated(&world, if long() { 10 } else { 3 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_that_are_kept_in_a_cluster_are_rotated_alike() {
+    let Some(world) = World::start_in_cluster(SHORT).await else { return };
+    rotated(&world, if long() { 10 } else { 1 }).await;
+}
+
+/// One rotation after the other, in the long form one a minute, under load.
+async fn rotated(world: &World, rounds: usize) {
     let load = Load::start(world.client.outbound, "server:8080", "/", RATE);
     let handshakes = Handshakes::start(world.client.outbound);
     let begun = Instant::now();
     let mut issuers = std::collections::BTreeSet::new();
-    issuers.insert(rotation(&world).await.unwrap()["issuer"].to_string());
-    for round in 0..if long() { 10 } else { 3 } {
+    issuers.insert(rotation(world).await.unwrap()["issuer"].to_string());
+    for round in 0..rounds {
         let rotated = Instant::now();
         // Any replica can be told; the one that leads does it.
         let said = world.weir(round % 3, &["rotate-anchor", "--wait"]).unwrap_or_else(|e| panic!("{e}"));
         assert!(said.contains("the last one: done") && said.contains("Trusted roots: 1"), "{said}");
-        let now = over(&world).await;
+        let now = over(world).await;
         assert!(issuers.insert(now["issuer"].to_string()), "a new one signs: {now}");
         eprintln!("rotation {round} took {:?}", rotated.elapsed());
         if long() {
