@@ -9,7 +9,7 @@ use crate::{
     scenario::Scenario,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -87,6 +87,53 @@ pub async fn count_of(
         counted.insert(scenario, sum);
     }
     Ok(Some(counted))
+}
+
+/// What a pair of sidecars runs: their functions as the linker knows them.
+#[derive(Debug, Default)]
+pub struct Functions {
+    /// Until they are ready, and for the first requests.
+    pub start: BTreeSet<String>,
+    /// For every request.
+    pub requests: BTreeSet<String>,
+}
+
+/// Looks which functions of the program run; `None` without valgrind.
+pub async fn functions(binaries: &weir::Binaries, loads: &[Scenario]) -> Result<Option<Functions>, Failure> {
+    let (Some(valgrind), Some(vgdb)) = (peers::find("valgrind"), peers::find("vgdb")) else { return Ok(None) };
+    let folder = tempfile::tempdir()?;
+    let application = Application::start()?;
+    let mut wrapper = wrapper(&valgrind, folder.path());
+    wrapper.insert(wrapper.len() - 1, "--demangle=no".into());
+    let pair = weir::start(&weir::Binaries { wrapper, ..binaries.clone() }, application.address, Kind::Weir).await?;
+    let mut functions = Functions::default();
+    for scenario in loads.iter().copied() {
+        let mut clients = Clients::one(scenario, scenario.target(&pair)).await?;
+        for (requests, found) in [(3, &mut functions.start), (20, &mut functions.requests)] {
+            right(clients.exactly(requests).await?.failed)?;
+            command(&vgdb, &pair, "dump")?;
+            for (_, process) in &pair.proxies {
+                found.extend(named(&fs::read_to_string(newest(folder.path(), process.id())?)?));
+            }
+        }
+    }
+    Ok(Some(functions))
+}
+
+/// The functions that a dump has costs of.
+fn named(dump: &str) -> BTreeSet<String> {
+    let mut names = BTreeMap::new();
+    let mut ran = BTreeSet::new();
+    for line in dump.lines() {
+        if let Some(function) = line.strip_prefix("fn=") {
+            let function = name(&mut names, function);
+            // `f'2` is how a recursion is told from the first call.
+            ran.insert(function.split('\'').next().unwrap_or(function).to_owned());
+        } else if let Some(called) = line.strip_prefix("cfn=") {
+            name(&mut names, called);
+        }
+    }
+    ran
 }
 
 /// How the sidecars are started. The C library is told to take its plain string functions, not the processor's best.

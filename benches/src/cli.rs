@@ -1,6 +1,6 @@
 //! What can be asked of `weir-bench`.
 
-use crate::{contestant::Kind, flame::Flame, gate::Gate, peers::relay::Relay, scenario::Scenario};
+use crate::{contestant::Kind, flame::Flame, gate::Gate, order::Order, peers::relay::Relay, scenario::Scenario};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 
@@ -26,6 +26,8 @@ pub enum Command {
     Gate(Gate),
     /// Draws where a pair spends its time.
     Flame(Flame),
+    /// Writes in which order the functions of the sidecar lie in its program.
+    Order(Order),
 }
 
 /// How the bench runs.

@@ -16,6 +16,7 @@ pub mod idle;
 pub mod load;
 pub mod machine;
 pub mod measure;
+pub mod order;
 pub mod peers;
 pub mod report;
 pub mod results;

@@ -1,8 +1,14 @@
 //! What is known of a connection before any request on it, and which requests are calls of gRPC.
 
-use crate::telemetry::Direction;
+use crate::{telemetry::Direction, upstream::Client};
 use http::{HeaderMap, HeaderValue, header};
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use weir_config::model::SpiffeId;
 
 /// What is known of the connection that a request came over.
@@ -24,6 +30,19 @@ pub struct Connection {
     pub sni: Option<Arc<str>>,
     /// Where it was meant to go, if it was captured.
     pub captured: Option<Captured>,
+    /// Whether a request on it has been answered.
+    pub answered: Answered,
+}
+
+/// Whether a client has been answered before.
+#[derive(Debug, Default)]
+pub struct Answered(AtomicBool);
+
+impl Answered {
+    /// It is answered.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Where a captured connection was meant to go.
@@ -45,6 +64,12 @@ impl Connection {
     /// Inbound: the port of the application that is meant, where it is known.
     pub fn port(&self) -> Option<u16> {
         self.captured.as_ref().map(|captured| captured.address.port())
+    }
+
+    /// Whose requests come over it.
+    pub fn client(&self) -> Client {
+        let known = self.answered.0.load(Ordering::Relaxed);
+        Client { worker: self.worker, id: std::ptr::from_ref(self).addr(), known }
     }
 
     /// Whether the application beside us is the caller.

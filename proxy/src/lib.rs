@@ -58,5 +58,6 @@ pub mod takeover;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
+mod turns;
 pub mod upstream;
 pub mod xds;

@@ -213,6 +213,8 @@ async fn act(
         Step::Repeat(bytes, times) => {
             for _ in 0..times {
                 write.write_all(bytes).await.map_err(|e| e.to_string())?;
+                // Others are answered meanwhile.
+                tokio::task::yield_now().await;
             }
         }
         Step::Hold => {

@@ -4,7 +4,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use weir_benches::{
     cli::{Cli, Command},
-    flame, gate,
+    flame, gate, order,
     peers::relay,
     run,
 };
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Some(Command::Relay(ends)) => relay::run(ends),
         Some(Command::Gate(arguments)) => gate::run(arguments),
         Some(Command::Flame(arguments)) => flame::run(arguments),
+        Some(Command::Order(arguments)) => order::run(arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

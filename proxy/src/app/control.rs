@@ -1,6 +1,6 @@
 //! The control thread: certificate, configuration, pages, and the orderly end.
 
-use super::{Ended, captured::Proof, end::End, heir::Heir};
+use super::{Ended, captured::Proof, end::End, given_back, heir::Heir};
 use crate::{
     admin::{Admin, Command, Health, Logging, Readiness, Scrape, server::serve},
     data, dns,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::TcpListener,
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -119,7 +119,7 @@ impl Control {
             identity: self.identity,
             node: node(&self.options),
             wanted: self.wanted,
-            sink: Applied(self.state),
+            sink: Applied(self.state, Once::new()),
             cache: self
                 .options
                 .state_directory
@@ -205,11 +205,12 @@ fn told(cluster: &Cluster) -> Value {
 }
 
 /// Where the configuration goes.
-struct Applied(Arc<State>);
+struct Applied(Arc<State>, Once);
 
 impl Sink for Applied {
     fn apply(&self, resources: &Resources, absent: &BTreeSet<ResourceName>) {
         self.0.apply(resources, absent);
+        self.1.call_once(|| drop(tokio::spawn(given_back::soon())));
     }
 
     fn idle(&self, idle: Duration) -> Vec<ResourceName> {

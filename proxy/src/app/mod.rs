@@ -9,6 +9,7 @@
 mod captured;
 mod control;
 mod end;
+mod given_back;
 mod heir;
 mod questions;
 

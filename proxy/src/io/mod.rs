@@ -9,7 +9,10 @@ mod through;
 pub use ahead::Ahead;
 pub(crate) use through::write_through;
 
-use crate::tls::{ClientStream, ServerStream};
+use crate::{
+    tls::{ClientStream, ServerStream},
+    turns::Haul,
+};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     future::Future,
@@ -33,6 +36,7 @@ pub struct Io {
     wire: Wire,
     stall: Option<Pin<Box<Sleep>>>,
     stall_after: Duration,
+    haul: Haul,
 }
 
 enum Wire {
@@ -42,19 +46,23 @@ enum Wire {
 }
 
 impl Io {
+    fn on(wire: Wire) -> Self {
+        Self { wire, stall: None, stall_after: WRITE_STALL, haul: Haul::default() }
+    }
+
     /// Plain TCP.
     pub fn plain(tcp: TcpStream) -> Self {
-        Self { wire: Wire::Plain(tcp), stall: None, stall_after: WRITE_STALL }
+        Self::on(Wire::Plain(tcp))
     }
 
     /// TLS that we began.
     pub fn client(tls: ClientStream<Ahead>) -> Self {
-        Self { wire: Wire::Client(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
+        Self::on(Wire::Client(Box::new(tls)))
     }
 
     /// TLS that the peer began.
     pub fn server(tls: ServerStream<Ahead>) -> Self {
-        Self { wire: Wire::Server(Box::new(tls)), stall: None, stall_after: WRITE_STALL }
+        Self::on(Wire::Server(Box::new(tls)))
     }
 
     /// Whether it is plain TCP.
@@ -145,7 +153,11 @@ macro_rules! on_wire {
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        on_wire!(this, io => Pin::new(io).poll_read(cx, buf))
+        ready!(this.haul.poll(cx));
+        let before = buf.filled().len();
+        let polled = on_wire!(this, io => Pin::new(io).poll_read(cx, buf));
+        this.haul.read(buf.filled().len() - before);
+        polled
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     capture::probe,
+    connection::Answered,
     error::{Error, Kind, Result},
     http1::Conn,
     request::{Captured, Connection},
@@ -46,6 +47,7 @@ impl Outbound {
             tls: false,
             sni: None,
             captured: Some(Captured { address, name: original::name(address) }),
+            answered: Answered::default(),
         });
         let host = match Box::pin(tcp::find(&self.inner.state, &original::name(address))).await {
             Ok(host) => host,

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     body::Incoming,
+    connection::Answered,
     drain,
     error::{Error, Kind},
     http1::Spelling,
@@ -99,6 +100,7 @@ impl Inbound {
             tls: who.is_some(),
             sni: who.as_ref().and_then(|w| w.sni.clone()),
             captured,
+            answered: Answered::default(),
         });
         self.serve(connection, io, chains, who.and_then(|w| w.alpn)).await;
     }

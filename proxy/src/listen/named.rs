@@ -14,7 +14,7 @@ use super::{
     tcp,
 };
 use crate::{
-    connection::{Captured, Connection},
+    connection::{Answered, Captured, Connection},
     drain,
     error::Kind,
     http1::MAX_HEAD_BYTES,
@@ -101,8 +101,15 @@ impl Outbound {
             self.told(result(Speaks::Http1), How::ClientBytes);
             // The whole connection is that host's, whatever its later requests say.
             let captured = Some(Captured { address, name: host.name.clone() });
-            let connection =
-                Arc::new(Connection { captured, identity: None, client_cert: None, sni: None, ..*connection });
+            let answered = Answered::default();
+            let connection = Arc::new(Connection {
+                captured,
+                identity: None,
+                client_cert: None,
+                sni: None,
+                answered,
+                ..*connection
+            });
             return Box::pin(serve(io, read, Speaks::Http1, Caller { inner: self.inner, connection }, drain)).await;
         }
         self.told(if sni.is_some() { "tls" } else { "bytes" }, How::ClientBytes);

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     body::Incoming,
+    connection::Answered,
     drain,
     error::{Error, Kind},
     http1::{self, Spelling},
@@ -66,6 +67,7 @@ impl Outbound {
             tls: false,
             sni: None,
             captured: None,
+            answered: Answered::default(),
         });
         let Ok(Some((speaks, first))) = detect(&mut io, &drain).await else { return };
         serve_in(room, io, first, speaks, Caller { inner: self.inner, connection }, drain).await;

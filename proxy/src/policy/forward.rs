@@ -26,7 +26,7 @@ impl Stage<Placed> for Forward {
 
     async fn call(&self, placed: Placed) -> Result<Response, AttemptFailed> {
         let Placed { attempt, endpoint, begun } = placed;
-        let Attempt { mut message, cluster, worker, grpc, spoken, deadline, record, spelling, interim, fresh, .. } =
+        let Attempt { mut message, cluster, client, grpc, spoken, deadline, record, spelling, interim, fresh, .. } =
             *attempt;
         let upgrade = message.headers().contains_key(header::UPGRADE);
         let version = match cluster.config.protocol {
@@ -45,7 +45,7 @@ impl Stage<Placed> for Forward {
         // gRPC has no interim responses: nobody need look for them.
         let interim = interim.filter(|_| !grpc);
         let outgoing = Outgoing { message, spelling, interim, fresh };
-        match endpoint.pool.send(worker, &cluster.dialer, outgoing, begun).await {
+        match endpoint.pool.send(client, &cluster.dialer, outgoing, begun).await {
             Ok(exchange) => {
                 record.with(|r| {
                     if let Some(last) = r.told.attempts.last_mut() {

@@ -146,7 +146,7 @@ impl Tries {
             spelling: self.routed.request.spelling.clone(),
             interim: self.routed.request.interim.clone(),
             cluster: self.routed.cluster.clone(),
-            worker: self.routed.request.connection.worker,
+            client: self.routed.request.connection.client(),
             grpc: self.routed.request.fields.grpc,
             spoken: self.routed.request.spoken,
             tried: self.tried.clone(),
@@ -257,6 +257,9 @@ impl Tries {
     fn end(self, result: Result<Response, AttemptFailed>) -> Result<Response, Error> {
         if let Some(replay) = &self.replay {
             replay.forget();
+        }
+        if result.is_ok() {
+            self.routed.request.connection.answered.set();
         }
         result.map_err(|failed| failed.error)
     }

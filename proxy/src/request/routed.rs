@@ -8,6 +8,7 @@ use crate::{
     logic::Permit,
     record::Record,
     state::{Cluster, Endpoint, Route, Target},
+    upstream::Client,
 };
 use http::Version;
 use smallvec::SmallVec;
@@ -47,8 +48,8 @@ pub struct Attempt {
     pub interim: Option<Interim>,
     /// Where to.
     pub cluster: Arc<Cluster>,
-    /// On which data thread.
-    pub worker: usize,
+    /// Whose it is.
+    pub client: Client,
     /// Whether it is gRPC.
     pub grpc: bool,
     /// What the client spoke.

@@ -1,6 +1,7 @@
 //! The calling side: a connection to a sidecar that is who we meant to call.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, pace::paced};
+use super::{Alpn, Contexts, Error, Leaf, Peer, Reason};
+use crate::turns::paced;
 use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use std::{

@@ -16,7 +16,6 @@ mod error;
 mod leaf;
 #[cfg(test)]
 mod openssl_tests;
-mod pace;
 mod server;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,7 @@
 //! The called side: who calls, which port they mean, and whether they may come in without saying who they are.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, context::Context, pace::paced};
+use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, context::Context};
+use crate::turns::paced;
 use rustls::{HandshakeKind, server::Acceptor};
 use std::{
     sync::Arc,

@@ -12,3 +12,4 @@ pub use crate::io::Io;
 pub use connect::{ConnectionCount, Dialer, TlsTarget};
 pub use exchange::{Exchange, Outgoing, Unsent};
 pub use pool::Pool;
+pub use waiting::Client;

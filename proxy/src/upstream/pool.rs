@@ -10,7 +10,7 @@ use super::{
     http1,
     http2::{self, at_limit},
     idle::{IdlePool, Lease},
-    waiting::{self, Handed, Target},
+    waiting::{self, Client, Handed, Target},
 };
 use crate::{
     body::Incoming,
@@ -68,24 +68,25 @@ impl Pool {
     /// Sends one request, at `now`, and waits for its response's headers. The message's version chooses the protocol.
     pub async fn send(
         &self,
-        worker: usize,
+        client: Client,
         dialer: &Dialer,
         outgoing: Outgoing,
         now: Instant,
     ) -> Result<Exchange, Unsent> {
-        let Some(worker) = self.workers.get(worker).or_else(|| self.workers.first()) else {
+        let Some(worker) = self.workers.get(client.worker).or_else(|| self.workers.first()) else {
             return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), outgoing.message));
         };
         if outgoing.message.version() == Version::HTTP_2 {
             worker.http2.send(dialer, self.place(), outgoing.message, outgoing.interim.as_ref()).await
         } else {
-            self.send_http1(worker, dialer, outgoing, now).await
+            self.send_http1(worker, client, dialer, outgoing, now).await
         }
     }
 
     async fn send_http1(
         &self,
         worker: &Arc<Worker>,
+        client: Client,
         dialer: &Dialer,
         mut outgoing: Outgoing,
         mut now: Instant,
@@ -96,7 +97,7 @@ impl Pool {
             let (connection, reused, age) = match idle {
                 Some((connection, age)) => (connection, true, age),
                 // Boxed: it is large, and rare.
-                None => match Box::pin(self.wait_or_dial(worker, dialer, outgoing.fresh)).await {
+                None => match Box::pin(self.wait_or_dial(worker, client, dialer, outgoing.fresh)).await {
                     Ok((connection, reused)) => (connection, reused, Duration::ZERO),
                     Err(error) => return Err(Unsent::never_sent(error, outgoing.message)),
                 },
@@ -119,13 +120,19 @@ impl Pool {
     }
 
     /// A connection, and whether it has been used before. `fresh`: one that has been would not do.
-    async fn wait_or_dial(&self, worker: &Worker, dialer: &Dialer, fresh: bool) -> crate::error::Result<Handed> {
+    async fn wait_or_dial(
+        &self,
+        worker: &Worker,
+        client: Client,
+        dialer: &Dialer,
+        fresh: bool,
+    ) -> crate::error::Result<Handed> {
         if fresh {
             let permit = dialer.limits.connections.try_acquire().ok_or_else(at_limit)?;
             return Ok((dialer.http1(self.place(), permit).await?, false));
         }
         let target = || Target { address: self.address, mesh: self.mesh, count: self.count.clone() };
-        waiting::wait(&worker.idle, dialer, target).await
+        waiting::wait(&worker.idle, client, dialer, target).await
     }
 }
 

@@ -1,5 +1,10 @@
 //! Requests that wait for a connection of HTTP/1 to one endpoint, on one data thread: whichever comes first, one that
-//! another request gives back or one that is being made, goes to whoever has waited longest.
+//! another request gives back or one that is being made, goes to whoever's turn it is.
+//!
+//! Turns are fair among clients, not among requests: the first request of each that waits comes before the second of any
+//! (fair queueing, Nagle, RFC 970), and those of clients that have been answered before come before [`NEWCOMERS`]
+//! rounds of newcomers'. A crowd of new clients, or one with hundreds of streams, keeps those in the middle of a
+//! conversation waiting no longer than they would keep each other.
 //!
 //! Few are made at a time. A crowd of requests does not become a crowd of handshakes, which would take all of the thread's
 //! time, and the endpoint's, until none of them is made in time: the first connections serve many of those who wait.
@@ -12,13 +17,30 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use parking_lot::Mutex;
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::SocketAddr,
+    sync::Arc,
+};
 use tokio::sync::oneshot;
 
 /// Connections that are made at a time.
 const DIALS: usize = 16;
+/// How many rounds of those who have been answered before come before a newcomer.
+const NEWCOMERS: u64 = 4;
 /// Requests that may wait, whatever the cluster's own limit says.
 const MAX_WAITING: usize = 8_192;
+
+/// Whose request it is: what it takes to be fair among clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// Its data thread.
+    pub worker: usize,
+    /// Tells its connection from others that are open.
+    pub id: usize,
+    /// Whether it has been answered before.
+    pub known: bool,
+}
 
 /// A connection for a request, and whether another has used it before.
 pub(super) type Handed = (Connection, bool);
@@ -29,7 +51,12 @@ pub(super) struct Waiting(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    waiters: VecDeque<Waiter>,
+    /// By the round in which it is their turn, then in the order of their coming.
+    waiters: BTreeMap<(u64, u64), Waiter>,
+    /// How many requests of each client wait.
+    clients: BTreeMap<usize, u64>,
+    /// The round.
+    round: u64,
     dialing: usize,
     /// How many have waited.
     seen: u64,
@@ -38,7 +65,7 @@ struct Queue {
 }
 
 struct Waiter {
-    turn: u64,
+    client: usize,
     dialer: Dialer,
     sender: oneshot::Sender<Result<Handed>>,
 }
@@ -52,11 +79,16 @@ pub(super) struct Target {
 }
 
 /// Waits for a connection.
-pub(super) async fn wait(pool: &Arc<IdlePool>, dialer: &Dialer, target: impl FnOnce() -> Target) -> Result<Handed> {
+pub(super) async fn wait(
+    pool: &Arc<IdlePool>,
+    client: Client,
+    dialer: &Dialer,
+    target: impl FnOnce() -> Target,
+) -> Result<Handed> {
     let _pending = dialer.limits.pending.try_acquire().ok_or_else(|| {
         Kind::Overflow.detail("the cluster's limit of requests that wait for a connection is reached")
     })?;
-    let (receiver, dials) = pool.waiting.join(dialer)?;
+    let (receiver, dials) = pool.waiting.join(client, dialer)?;
     if dials {
         tokio::spawn(dial(pool.clone(), target()));
     }
@@ -65,29 +97,34 @@ pub(super) async fn wait(pool: &Arc<IdlePool>, dialer: &Dialer, target: impl FnO
 
 impl Waiting {
     /// Joins the queue; `true`: one more connection is to be made.
-    fn join(&self, dialer: &Dialer) -> Result<(oneshot::Receiver<Result<Handed>>, bool)> {
+    fn join(&self, client: Client, dialer: &Dialer) -> Result<(oneshot::Receiver<Result<Handed>>, bool)> {
         let mut queue = self.0.lock();
         if queue.waiters.len() >= MAX_WAITING {
-            queue.waiters.retain(|w| !w.sender.is_closed());
+            queue.forget_gone();
             if queue.waiters.len() >= MAX_WAITING {
                 return Err(Kind::Overflow.detail("too many requests wait for a connection to one endpoint"));
             }
         }
         let (sender, receiver) = oneshot::channel();
-        let turn = queue.seen;
+        let before = queue.clients.entry(client.id).or_default();
+        *before += 1;
+        let round = *before - 1 + if client.known { 0 } else { NEWCOMERS };
+        let place = (queue.round + round, queue.seen);
         queue.seen += 1;
-        queue.waiters.push_back(Waiter { turn, dialer: dialer.clone(), sender });
+        queue.waiters.insert(place, Waiter { client: client.id, dialer: dialer.clone(), sender });
         let dials = queue.dialing < DIALS;
         queue.dialing += usize::from(dials);
         Ok((receiver, dials))
     }
 
-    /// Hands a connection to whoever has waited longest; returns it when nobody waits.
+    /// Hands a connection to whoever's turn it is; returns it when nobody waits.
     pub(super) fn hand(&self, connection: Connection, reused: bool) -> Option<Connection> {
         let mut queue = self.0.lock();
         queue.made += u64::from(!reused);
         let mut connection = connection;
-        while let Some(waiter) = queue.waiters.pop_front() {
+        while let Some((&place, _)) = queue.waiters.first_key_value() {
+            let Some(waiter) = queue.leave(place) else { break };
+            queue.round = queue.round.max(place.0);
             match waiter.sender.send(Ok((connection, reused))) {
                 Ok(()) => return None,
                 Err(Ok((back, _))) => connection = back,
@@ -102,8 +139,9 @@ impl Waiting {
     fn failed(&self, error: &Error, begun: &Begun) {
         let mut queue = self.0.lock();
         let all = queue.made == begun.made;
-        while queue.waiters.front().is_some_and(|w| w.turn < begun.seen || w.sender.is_closed()) {
-            let Some(waiter) = queue.waiters.pop_front() else { return };
+        let waited: Vec<_> = queue.waiters.keys().filter(|place| place.1 < begun.seen).copied().collect();
+        for place in waited {
+            let Some(waiter) = queue.leave(place) else { continue };
             let told = waiter.sender.send(Err(Error::new(error.kind()).detail(error.story())));
             if told.is_ok() && !all {
                 return;
@@ -111,9 +149,11 @@ impl Waiting {
         }
     }
 
-    /// No connection may be made: whoever came last is refused, since what is being made is for those before.
+    /// No connection may be made: whoever would come last is refused, since what is being made is for those before.
     fn refuse(&self, error: Error) {
-        if let Some(waiter) = self.0.lock().waiters.pop_back() {
+        let mut queue = self.0.lock();
+        let last = queue.waiters.last_key_value().map(|(place, _)| *place);
+        if let Some(waiter) = last.and_then(|place| queue.leave(place)) {
             // It may have gone away.
             let _ = waiter.sender.send(Err(error));
         }
@@ -122,11 +162,11 @@ impl Waiting {
     /// How the next connection is made; `None`: enough are being made for those who wait, and this one is none any more.
     fn next(&self) -> Option<(Dialer, Begun)> {
         let mut queue = self.0.lock();
-        while queue.waiters.front().is_some_and(|w| w.sender.is_closed()) {
-            queue.waiters.pop_front();
+        while let Some((&place, _)) = queue.waiters.first_key_value().filter(|(_, w)| w.sender.is_closed()) {
+            queue.leave(place);
         }
-        match queue.waiters.front() {
-            Some(first) if queue.waiters.len() >= queue.dialing => {
+        match queue.waiters.first_key_value() {
+            Some((_, first)) if queue.waiters.len() >= queue.dialing => {
                 Some((first.dialer.clone(), Begun { seen: queue.seen, made: queue.made }))
             }
             _ => {
@@ -134,6 +174,25 @@ impl Waiting {
                 None
             }
         }
+    }
+}
+
+impl Queue {
+    /// Takes one out.
+    fn leave(&mut self, place: (u64, u64)) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&place)?;
+        if let Entry::Occupied(mut of_client) = self.clients.entry(waiter.client) {
+            *of_client.get_mut() -= 1;
+            if *of_client.get() == 0 {
+                of_client.remove();
+            }
+        }
+        Some(waiter)
+    }
+
+    fn forget_gone(&mut self) {
+        let gone: Vec<_> = self.waiters.iter().filter(|(_, w)| w.sender.is_closed()).map(|(p, _)| *p).collect();
+        gone.into_iter().for_each(|place| drop(self.leave(place)));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{logic::ClusterLimits, tls};
 use std::time::Duration;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use weir_config::model::ConnectionLimits;
 
@@ -26,12 +26,27 @@ fn target(address: SocketAddr) -> Target {
     Target { address, mesh: false, count: Arc::default() }
 }
 
+/// One that has been answered before, if it is not above 100.
+fn client(id: usize) -> Client {
+    Client { worker: 0, id, known: id < 100 }
+}
+
+/// Accepts whatever comes, and keeps it.
+fn accept(listener: TcpListener) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut open: Vec<TcpStream> = vec![];
+        loop {
+            open.push(listener.accept().await.unwrap().0);
+        }
+    })
+}
+
 fn crowd(pool: &Arc<IdlePool>, dialer: &Dialer, target: &Target, n: usize) -> JoinSet<Result<bool>> {
     let mut waiting = JoinSet::new();
-    for _ in 0..n {
+    for id in 0..n {
         let (pool, dialer, target) = (pool.clone(), dialer.clone(), target.clone());
         waiting.spawn(async move {
-            let (connection, reused) = wait(&pool, &dialer, || target).await?;
+            let (connection, reused) = wait(&pool, client(id), &dialer, || target).await?;
             // A request's time.
             tokio::task::yield_now().await;
             pool.give_back(connection, Duration::from_secs(10));
@@ -45,12 +60,7 @@ fn crowd(pool: &Arc<IdlePool>, dialer: &Dialer, target: &Target, n: usize) -> Jo
 async fn a_crowd_shares_few_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = target(listener.local_addr().unwrap());
-    let accepting = tokio::spawn(async move {
-        let mut open: Vec<TcpStream> = vec![];
-        loop {
-            open.push(listener.accept().await.unwrap().0);
-        }
-    });
+    let accepting = accept(listener);
     let pool = Arc::<IdlePool>::default();
     let answers = crowd(&pool, &dialer(ConnectionLimits::default()), &target, 500).join_all().await;
     let reused = answers.into_iter().filter(|a| *a.as_ref().unwrap()).count();
@@ -123,13 +133,45 @@ async fn who_has_gone_is_passed_over() {
     let (pool, dialer) = (Arc::<IdlePool>::default(), dialer(ConnectionLimits::default()));
     let mut gone = vec![];
     for _ in 0..3 {
-        gone.push(pool.waiting.join(&dialer).unwrap().0);
+        gone.push(pool.waiting.join(client(0), &dialer).unwrap().0);
     }
-    let (stays, _) = pool.waiting.join(&dialer).unwrap();
+    let (stays, _) = pool.waiting.join(client(0), &dialer).unwrap();
     drop(gone);
     let place = Place { address: target.address, mesh: false, count: &target.count };
     let permit = dialer.limits.connections.try_acquire().unwrap();
     pool.made(dialer.http1(place, permit).await.unwrap(), Duration::from_secs(10));
     assert!(!stays.await.unwrap().unwrap().1);
     assert_eq!(pool.len(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_is_known_waits_for_no_crowd() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(listener.local_addr().unwrap());
+    let accepting = accept(listener);
+    let (pool, dialer) = (Arc::<IdlePool>::default(), dialer(ConnectionLimits::default()));
+    let mut receivers = vec![];
+    // A crowd of newcomers, one with many streams, then two that are known.
+    for id in (200..264).chain([300; 64]).chain([1, 2]).chain([1; 8]) {
+        receivers.push((id, pool.waiting.join(client(id), &dialer).unwrap().0));
+    }
+    let mut order = vec![];
+    while !receivers.is_empty() {
+        let place = Place { address: target.address, mesh: false, count: &target.count };
+        let permit = dialer.limits.connections.try_acquire().unwrap();
+        pool.made(dialer.http1(place, permit).await.unwrap(), Duration::from_secs(10));
+        let served = receivers.iter_mut().position(|(_, receiver)| receiver.try_recv().is_ok()).unwrap();
+        order.push(receivers.remove(served).0);
+    }
+    let last = |client: usize| order.iter().rposition(|id| *id == client).unwrap();
+    // The first of each that is known, whoever came before; four rounds; then newcomers take part, and one with many
+    // requests as often as any other.
+    assert_eq!(order[..6], [1, 2, 1, 1, 1, 200], "{order:?}");
+    assert!(last(1) < 80, "{order:?}");
+    assert!(last(263) < 90, "newcomers do not wait for one that asks much: {order:?}");
+    assert_eq!(last(300), order.len() - 1);
+    let queue = pool.waiting.0.lock();
+    assert_eq!((queue.waiters.len(), queue.clients.len()), (0, 0), "nothing is kept of those who waited");
+    drop(queue);
+    accepting.abort();
 }
