@@ -1,7 +1,11 @@
 //! `weir-control-plane`: arguments, a runtime, signals, exit codes (0 ended as asked; 1 cannot run; 2 asked wrongly).
 
 use clap::Parser;
-use std::{path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{filter::Targets, fmt as format, prelude::*};
 use weir_control_plane::app::{App, Settings};
@@ -40,11 +44,15 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         .enable_all()
         .build()
         .map_err(|e| (1, format!("cannot start threads: {e}")))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listen = |kind| signal(kind).map_err(|e| (1, format!("cannot listen for signals: {e}")));
         let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         let mut hup = listen(SignalKind::hangup())?;
-        let running = App::start(options).await.map_err(|e| (1, e.to_string()))?;
+        let running = tokio::select! {
+            started = App::start(options) => started.map_err(|e| (1, e.to_string()))?,
+            _ = int.recv() => return Ok(()),
+            _ = term.recv() => return Ok(()),
+        };
         loop {
             tokio::select! {
                 _ = int.recv() => break,
@@ -62,5 +70,8 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
             _ = int.recv() => {}
         }
         Ok(())
-    })
+    });
+    // A call to a store that is away has threads of its own, for which nobody waits.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    ended
 }

@@ -3,6 +3,7 @@
 use crate::{free_port, peers, process::Process};
 use nix::sys::signal::Signal;
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -42,6 +43,11 @@ impl Etcd {
     /// Its members, as `--etcd-endpoints` has them.
     pub fn endpoints(&self) -> String {
         self.members.iter().map(|m| url(m.client)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where its members listen for clients.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(|m| SocketAddr::from(([127, 0, 0, 1], m.client))).collect()
     }
 
     /// Starts a member (again) on its data.

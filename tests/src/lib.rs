@@ -17,6 +17,7 @@ pub mod pods;
 pub mod process;
 pub mod raw;
 pub mod upstream;
+pub mod wire;
 
 /// Waits until `check` gives a value, asking often; panics with `what` when `seconds` are over.
 pub async fn eventually<T, F>(what: &str, seconds: u64, mut check: impl FnMut() -> F) -> T

@@ -87,6 +87,16 @@ impl Mesh {
 
     /// Starts the control plane (again) on its ports and data.
     pub async fn start_control_plane(&mut self) {
+        self.spawn_control_plane();
+        let api = self.api;
+        eventually("the control plane answers", 30, || async move {
+            get(api, "localhost", "/api/v1/version").await.ok().filter(|a| a.status() == StatusCode::OK)
+        })
+        .await;
+    }
+
+    /// The same without waiting.
+    pub fn spawn_control_plane(&mut self) {
         let mut command = Command::new(binary("weir-control-plane"));
         command
             .args(["--api", &self.api.to_string(), "--xds", &self.xds.to_string()])
@@ -96,11 +106,6 @@ impl Mesh {
             .args(&self.extra);
         let process = Process::start("control-plane", self.folder.path(), &mut command);
         self.control_plane = Some(process);
-        let api = self.api;
-        eventually("the control plane answers", 30, || async move {
-            get(api, "localhost", "/api/v1/version").await.ok().filter(|a| a.status() == StatusCode::OK)
-        })
-        .await;
     }
 
     /// Its process.

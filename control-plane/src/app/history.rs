@@ -93,4 +93,8 @@ impl Store for Recorded {
     fn meta_names(&self, prefix: &str) -> Result<Vec<String>, Error> {
         self.store.meta_names(prefix)
     }
+
+    fn watch_meta(&self, name: &str) -> Option<watch::Receiver<u64>> {
+        self.store.watch_meta(name)
+    }
 }

@@ -5,6 +5,7 @@ mod adapters;
 mod cluster;
 mod health;
 mod history;
+mod leaving;
 mod options;
 mod rotation;
 mod stores;
@@ -31,6 +32,7 @@ use adapters::{FleetPort, IdentityPort, StoreVault};
 use cluster::Cluster;
 use health::Health;
 use history::{History, Recorded};
+use leaving::Leavings;
 use prometheus::Registry;
 use rotation::Rotations;
 use std::{
@@ -94,14 +96,15 @@ impl App {
     /// Says what is in the way, and what to do about it. Then nothing is left running.
     pub async fn start(options: Options) -> Result<Running, Error> {
         options.check().map_err(Error::Options)?;
-        let sockets = Sockets::bind(&options).await?;
-        let addresses = sockets.addresses()?;
         let registry = Registry::new();
         let metrics = Metrics::new(&registry)?;
         let fleet = Fleet::new(metrics.clone());
         let history = Arc::new(History::default());
 
+        // An API server that is away is waited for: nobody shall connect to who does not answer yet.
         let cluster = Cluster::open(&options, &metrics).await?;
+        let sockets = Sockets::bind(&options).await?;
+        let addresses = sockets.addresses()?;
         let (kept, lease) = stores::open(&options, cluster.as_ref(), &metrics).await?;
         history.start(&kept.snapshot(), &fleet);
         let store: Arc<dyn Store> = Arc::new(Recorded::new(kept, history.clone(), fleet.clone()));
@@ -124,6 +127,7 @@ impl App {
         if let Some(cluster) = &cluster {
             cluster.start(&fleet, leader.clone(), who.clone(), &running.tasks, &running.stop);
         }
+        running.follow_leavings(&store, &fleet, &leader).await;
         let rotations = Rotations::new(
             store.clone(),
             ca.clone(),
@@ -213,6 +217,12 @@ impl Running {
         if let Ok(folder) = synced.await {
             self.tasks.spawn(folder.run(self.stop.clone()));
         }
+    }
+
+    /// Whose sidecar goes down is known before the first one asks.
+    async fn follow_leavings(&self, store: &Arc<dyn Store>, fleet: &Arc<Fleet>, leader: &watch::Receiver<Standing>) {
+        let leavings = Leavings { store: store.clone(), fleet: fleet.clone(), leader: leader.clone() };
+        self.tasks.spawn(leavings.begin().await.run(self.stop.clone()));
     }
 
     /// Asks the cluster who wants sidecars, and answers it.

@@ -31,7 +31,8 @@ const IDLE: Duration = Duration::from_secs(3);
 const BUSY: Duration = Duration::from_millis(500);
 /// A report is renewed so often while nothing is under way.
 const PRESENCE: Duration = Duration::from_secs(60);
-/// A replica whose report stays the same for so long during a rotation is gone.
+/// A replica whose report stays the same for so long during a rotation is dead, or cut off from the store. Nobody can tell
+/// which; it is not waited for any more as soon as its proxies are with others.
 const GONE: Duration = Duration::from_secs(15);
 /// Its report is swept away after.
 const SWEPT: Duration = Duration::from_secs(300);
@@ -79,6 +80,8 @@ pub(super) struct Rotations {
 struct State {
     sequence: u64,
     reported: Option<Instant>,
+    /// The roster that was written last, and when.
+    roster: Option<(String, Instant)>,
     /// Others' reports, and since when each has been what it is, as seen in this rotation: before it, they are silent.
     others: BTreeMap<String, (Report, Instant)>,
     /// The same while nothing is under way, to sweep away what nobody renews.
@@ -123,8 +126,7 @@ impl Rotations {
                 () = stop.cancelled() => break,
             }
         }
-        let name = format!("{REPORTS}{}", self.who);
-        let gone = tokio::task::spawn_blocking(move || self.store.set_meta(&name, MetaExpect::Any, None)).await;
+        let gone = tokio::task::spawn_blocking(move || self.forget(&self.who)).await;
         if let Ok(Err(error)) = gone {
             tracing::debug!(%error, "this replica's report stays for a while");
         }
@@ -155,6 +157,9 @@ impl Rotations {
         let ours = self.fleet.trusting(&ca::roots_id(&self.ca.roots().borrow()), &self.ca.issuer());
         let busy = rotation.is_some();
         let reported = self.report(&ours, &acts_on, busy, now);
+        if busy || reported {
+            self.enroll(now);
+        }
         let overview = if busy { self.look(&ours, &acts_on, now) } else { Overview::default() };
         if !busy {
             self.state.lock().others.clear();
@@ -270,35 +275,44 @@ impl Rotations {
         let mut state = self.state.lock();
         note(&mut state.silent, found, now);
         let dead = state.silent.iter().filter(|(_, (_, since))| now.saturating_duration_since(*since) >= SWEPT);
-        for (name, _) in dead {
-            if let Err(error) = self.store.set_meta(&format!("{REPORTS}{name}"), MetaExpect::Any, None) {
+        let dead: Vec<_> = dead.map(|(name, _)| name.clone()).collect();
+        let live: Vec<_> = state.silent.keys().filter(|name| !dead.contains(name)).cloned().collect();
+        drop(state);
+        for name in dead {
+            // Whose proxies are nowhere else may be cut off, and the next rotation has to know of it.
+            if self.missing(&name, &live).is_ok_and(|missing| missing.is_empty())
+                && let Err(error) = self.forget(&name)
+            {
                 tracing::debug!(%error, name, "a dead replica's report stays for a while");
             }
         }
     }
 
+    /// Nobody waits for this replica any more.
+    fn forget(&self, name: &str) -> Result<(), crate::store::Error> {
+        self.store.set_meta(&roster::of(name), MetaExpect::Any, None)?;
+        self.store.set_meta(&format!("{REPORTS}{name}"), MetaExpect::Any, None)
+    }
+
     /// What all replicas report together.
     fn look(&self, ours: &Trusting, acts_on: &str, now: Instant) -> Overview {
+        let found = match self.read() {
+            Ok(found) => found,
+            Err(why) => return unknown(&why),
+        };
         let mut state = self.state.lock();
-        match self.read() {
-            Ok(found) => note(&mut state.others, found, now),
-            Err(why) => {
-                tracing::warn!(why, "other replicas' reports cannot be read");
-                // Nothing is allowed by what is not known.
-                let facts = Facts { behind: 1, ..Facts::default() };
-                return Overview { facts, ..Overview::default() };
-            }
-        }
+        note(&mut state.others, found, now);
+        let others = state.others.clone();
+        drop(state);
         let mut all = Overview {
             facts: Facts { unaware: ours.unaware, stale: ours.stale, behind: 0 },
             connected: ours.connected,
             names: ours.names.clone(),
             replicas: 1,
         };
-        for (report, since) in state.others.values() {
-            if now.saturating_duration_since(*since) >= GONE {
-                continue;
-            }
+        let (silent, live): (Vec<_>, Vec<_>) =
+            others.iter().partition(|(_, (_, since))| now.saturating_duration_since(*since) >= GONE);
+        for (_, (report, _)) in &live {
             all.replicas += 1;
             all.connected += report.connected;
             if report.acts_on != *acts_on {
@@ -308,6 +322,19 @@ impl Rotations {
             all.facts.unaware += report.unaware;
             all.facts.stale += report.stale;
             all.names.extend(report.names.iter().cloned());
+        }
+        let live: Vec<_> = live.into_iter().map(|(name, _)| name.clone()).collect();
+        for (name, _) in silent {
+            match self.missing(name, &live) {
+                // It is dead, or nobody listens to it.
+                Ok(missing) if missing.is_empty() => {}
+                Ok(missing) => {
+                    all.facts.behind += 1;
+                    all.connected += missing.len();
+                    all.names.extend(missing);
+                }
+                Err(why) => return unknown(&why),
+            }
         }
         all.names.truncate(20);
         all
@@ -325,6 +352,12 @@ impl Rotations {
     }
 }
 
+/// Nothing is allowed by what is not known.
+fn unknown(why: &str) -> Overview {
+    tracing::warn!(why, "other replicas' reports cannot be read");
+    Overview { facts: Facts { behind: 1, ..Facts::default() }, ..Overview::default() }
+}
+
 /// Takes in what was found; what is as before keeps its time.
 fn note(known: &mut BTreeMap<String, (Report, Instant)>, found: BTreeMap<String, Report>, now: Instant) {
     known.retain(|name, _| found.contains_key(name));
@@ -335,5 +368,6 @@ fn note(known: &mut BTreeMap<String, (Report, Instant)>, found: BTreeMap<String,
     }
 }
 
+mod roster;
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,14 @@
 //! [`Seat`]; leaving the seat is disconnecting.
 
 mod change;
+mod leaving;
 mod proxy;
 #[cfg(test)]
 mod tests;
 mod trust;
 
 pub use change::ChangeStatus;
+pub use leaving::{Leaving, MOST_LEAVING, News};
 pub use proxy::{LastRefusal, ProxyStatus, Who};
 pub use trust::{Trust, Trusting};
 
@@ -23,18 +25,12 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use proxy::Connected;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::watch;
 use weir_config::model::Kind;
-
-/// Workloads whose sidecar goes down, or has gone after it said so, by `<namespace>/<workload>`.
-pub type Leaving = BTreeSet<Arc<str>>;
-
-/// How many workloads are remembered as leaving; above, callers find out themselves.
-const MOST_LEAVING: usize = 10_000;
 
 /// How many proxies that have left are remembered.
 const GONE: usize = 1_000;
@@ -45,6 +41,10 @@ pub struct Fleet {
     inner: Mutex<Inner>,
     news: watch::Sender<u64>,
     leaving: watch::Sender<Arc<Leaving>>,
+    /// Counts what was said of leaving.
+    told: watch::Sender<u64>,
+    /// Behind `inner`, where both are locked.
+    book: Mutex<leaving::Book>,
     metrics: Metrics,
 }
 
@@ -64,6 +64,8 @@ impl Fleet {
             inner: Mutex::default(),
             news: watch::Sender::new(0),
             leaving: watch::Sender::default(),
+            told: watch::Sender::new(0),
+            book: Mutex::default(),
             metrics,
         })
     }
@@ -83,28 +85,10 @@ impl Fleet {
         let id = inner.next;
         inner.gone.shift_remove(&who.node);
         self.metrics.connected.with_label_values(&[who.protocol]).inc();
-        let node = who.node.clone();
         inner.connected.insert(id, Connected::new(who));
         drop(inner);
-        // Whoever it is now, it has not said that it leaves.
-        self.mark(&node, false);
         self.tell();
         Seat { fleet: Arc::clone(self), id }
-    }
-
-    /// Who leaves, now and from now on. A workload is on the list until a sidecar of it connects again.
-    pub fn leaving(&self) -> watch::Receiver<Arc<Leaving>> {
-        self.leaving.subscribe()
-    }
-
-    fn mark(&self, node: &str, leaves: bool) {
-        self.leaving.send_if_modified(|leaving| {
-            if leaving.contains(node) == leaves || (leaves && leaving.len() >= MOST_LEAVING) {
-                return false;
-            }
-            let leaving = Arc::make_mut(leaving);
-            if leaves { leaving.insert(node.into()) } else { leaving.remove(node) }
-        });
     }
 
     /// All proxies that are, or not long ago were, connected; by node.
@@ -219,14 +203,6 @@ impl Seat {
         }
         drop(inner);
         self.fleet.tell();
-    }
-
-    /// The proxy goes down, and its workload with it.
-    pub fn leaves(&self) {
-        let node = self.fleet.inner.lock().connected.get(&self.id).map(|c| c.who.node.clone());
-        if let Some(node) = node {
-            self.fleet.mark(&node, true);
-        }
     }
 
     /// The proxy has refused something.

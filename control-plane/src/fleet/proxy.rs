@@ -2,7 +2,12 @@
 
 use super::Trust;
 use crate::machine::Standing;
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 use weir_config::model::Kind;
 
 /// Who a proxy is.
@@ -79,6 +84,9 @@ pub(super) struct Connected {
     pub(super) standings: [(Kind, Standing); 5],
     pub(super) last_refusal: Option<LastRefusal>,
     pub(super) trust: Trust,
+    pub(super) arrived: Instant,
+    /// It has said that it goes down.
+    pub(super) leaves: bool,
 }
 
 impl Connected {
@@ -92,6 +100,8 @@ impl Connected {
             standings: Kind::ALL.map(|kind| (kind, Standing::default())),
             last_refusal: None,
             trust: Trust::default(),
+            arrived: Instant::now(),
+            leaves: false,
         }
     }
 

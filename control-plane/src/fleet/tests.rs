@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-fn who(node: &str) -> Who {
+pub(super) fn who(node: &str) -> Who {
     Who {
         node: node.into(),
         identity: "spiffe://weir.local/ns/demo/sa/web".into(),
@@ -119,19 +119,4 @@ async fn waiting_ends_with_the_change_or_with_the_time() {
     });
     seat.looked(2, false);
     assert!(waiting.await.unwrap().unwrap().complete);
-}
-
-#[test]
-fn a_workload_leaves_until_a_sidecar_of_it_connects_again() {
-    let fleet = fleet();
-    let leaving = fleet.leaving();
-    let (a, b) = (fleet.connect(who("demo/a")), fleet.connect(who("demo/b")));
-    a.leaves();
-    a.leaves();
-    assert_eq!(leaving.borrow().iter().map(|n| &**n).collect::<Vec<_>>(), ["demo/a"]);
-    drop(a);
-    drop(b);
-    assert!(leaving.borrow().contains("demo/a"), "it said so, and is gone: nobody is there");
-    let _again = fleet.connect(who("demo/a"));
-    assert!(leaving.borrow().is_empty());
 }

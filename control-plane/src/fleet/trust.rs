@@ -1,7 +1,7 @@
 //! What the connected proxies trust and show: whom a rotation of roots waits for.
 
 use super::{Fleet, Seat};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Names that are told of those a rotation waits for.
 const SHOWN: usize = 20;
@@ -46,6 +46,14 @@ impl Fleet {
             }
         }
         all
+    }
+}
+
+impl Fleet {
+    /// The nodes of all connected proxies that are waited for.
+    pub fn roster(&self) -> BTreeSet<String> {
+        let inner = self.inner.lock();
+        inner.connected.values().filter(|p| p.trust.asks).map(|p| p.who.node.clone()).collect()
     }
 }
 

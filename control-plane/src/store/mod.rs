@@ -65,6 +65,11 @@ pub trait Store: Send + Sync + 'static {
     /// The names of the entries that start with a prefix, sorted.
     fn meta_names(&self, prefix: &str) -> Result<Vec<String>, Error>;
 
+    /// Wakes when somebody else may have changed an entry, as long as the receiver is kept. `None`: nobody else writes here.
+    fn watch_meta(&self, _name: &str) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
     /// One document.
     fn get(&self, key: &Key) -> Option<Arc<Stored>> {
         self.snapshot().find(key).cloned()

@@ -120,6 +120,9 @@ impl<'a, W: Wire> Stream<'a, W> {
             subscriptions: 0,
             trust: Trust::default(),
         };
+        if !stream.said.leaving {
+            stream.seat.stays();
+        }
         stream.heed(&node);
         stream.take(&url, request)?;
         stream.push(true).await?;

@@ -2,56 +2,95 @@
 
 use crate::{World, long, number, page};
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
-use weir_tests::{eventually, load::Load, mesh::service};
+use weir_tests::{
+    client::{get, text},
+    eventually,
+    load::Load,
+    mesh::service,
+};
 
 const RATE: u32 = 100;
 
+/// What is changed, the `n`th time: a new document, and some that the sidecars hold.
+pub(crate) fn change(n: u64) -> String {
+    let both = format!(
+        "---
+apiVersion: weir.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {{name: server, namespace: default}}
+spec:
+  targetRefs: [{{kind: Service, name: server}}]
+  timeouts: {{request: {}ms}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: server, namespace: default}}
+spec:
+  parentRefs: [{{group: '', kind: Service, name: server}}]
+  rules:
+    - filters:
+        - type: ResponseHeaderModifier
+          responseHeaderModifier: {{set: [{{name: x-change, value: 'n{n}'}}]}}
+      backendRefs: [{{name: server, port: 8080}}]
+",
+        15_000 + n
+    );
+    service(&format!("extra-{n}"), 80, "http") + &both
+}
+
 /// Changes, one after the other, until told to stop: how many were acknowledged, with the `from` before.
 async fn changes(world: &World, stop: &AtomicBool, from: u64) -> u64 {
-    let (mut n, mut last) = (from, 0);
+    let mut n = from;
     while !stop.load(Ordering::Relaxed) {
-        // A new document each time, and one that is changed each time and that the sidecars hold.
-        let policy = format!(
-            "---\napiVersion: weir.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: server}}\nspec:\n  targetRefs: [{{kind: Service, name: server}}]\n  timeouts: {{request: {}ms}}\n",
-            15_000 + n
-        );
-        let version = world.apply(&(service(&format!("extra-{n}"), 80, "http") + &policy)).await;
-        assert!(version >= last, "{version} after {last}");
-        last = version;
+        world.apply(&(change(n) + &world.backing.slice(n))).await;
         n += 1;
     }
     n
 }
 
-/// Everything that was acknowledged is there, everywhere.
-async fn nothing_is_lost(world: &World, made: u64) {
-    let version = world.converged().await;
+/// Everything that was acknowledged is there, everywhere, and in use.
+pub(crate) async fn nothing_is_lost(world: &World, made: u64) {
+    let begun = Instant::now();
+    let last = format!("n{}", made - 1);
+    eventually("the last change is in use", 30, || async {
+        let answer = get(world.client.outbound, "server:8080", "/").await.ok()?;
+        answer.headers().get("x-change").is_some_and(|v| *v == *last).then_some(())
+    })
+    .await;
+    if let Some(behind) = world.backing.behind(made - 1) {
+        let known = || async {
+            get(world.client.outbound, "byhand:80", "/").await.ok().filter(|a| a.status() == 503)?;
+            let page = text(world.client.admin, "localhost", "/clusters").await;
+            page.contains(&behind).then_some(())
+        };
+        eventually("the last endpoints are known", 30, known).await;
+    }
+    world.converged().await;
     for plane in &world.planes {
         let services = page(plane.api, "/api/v1/services").await.expect("the services");
-        assert_eq!(services["items"].as_array().map(Vec::len), Some(1 + made as usize));
+        let names = services["items"].as_array().into_iter().flatten().filter_map(|s| s["metadata"]["name"].as_str());
+        let extra: BTreeSet<_> = names.filter(|name| name.starts_with("extra-")).map(str::to_owned).collect();
+        assert_eq!(extra, (0..made).map(|n| format!("extra-{n}")).collect());
         let policies = page(plane.api, "/api/v1/trafficpolicies").await.expect("the policies");
         let timeout = &policies["items"][0]["spec"]["timeouts"]["request"];
         assert_eq!(timeout.as_str().map(str::to_owned), Some(format!("{}ms", 15_000 + made - 1)), "{policies}");
     }
-    eprintln!("{made} changes, version {version}");
+    eprintln!("{made} changes, all as one {:?} after the last", begun.elapsed());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn control_planes_killed_in_turn_cost_no_request_and_no_change() {
-    let Some(mut world) = World::start(&["--certificate-seconds", "15"]).await else { return };
+/// One control plane after the other is killed and started again, under load and changes.
+pub(crate) async fn killed_in_turn(mut world: World) {
     let (whole, every) = if long() { (120, 10) } else { (32, 8) };
     let load = Load::start(world.client.outbound, "server:8080", "/", RATE);
     let (stop, begun) = (AtomicBool::new(false), Instant::now());
-    let mut made = 0;
-    for kill in 0.. {
-        if begun.elapsed() > Duration::from_secs(whole) {
-            break;
-        }
+    let (mut made, mut kills) = (0, 0);
+    while begun.elapsed() < Duration::from_secs(whole) {
         stop.store(false, Ordering::Relaxed);
-        let n = kill % world.planes.len();
+        let (n, turn) = (kills % world.planes.len(), Instant::now());
         // At any moment: while a change is being made, too.
         let mut victim = world.planes[n].control_plane.take().expect("a control plane");
         let ((), more) = tokio::join!(
@@ -64,12 +103,25 @@ async fn control_planes_killed_in_turn_cost_no_request_and_no_change() {
             changes(&world, &stop, made)
         );
         made = more;
+        kills += 1;
         world.planes[n].start_control_plane().await;
+        tokio::time::sleep(Duration::from_secs(every).saturating_sub(turn.elapsed())).await;
     }
     let report = load.stop().await;
-    eprintln!("{} requests, the slowest took {:?}", report.good, report.slowest);
+    eprintln!(
+        "{} requests in {:?} with {kills} kills, the slowest took {:?}",
+        report.good,
+        begun.elapsed(),
+        report.slowest
+    );
     report.assert_all_good(whole * u64::from(RATE) * 8 / 10);
     nothing_is_lost(&world, made).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_planes_killed_in_turn_cost_no_request_and_no_change() {
+    let Some(world) = World::start(&["--certificate-seconds", "15"]).await else { return };
+    killed_in_turn(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,12 +131,12 @@ async fn etcds_leader_killed_and_a_partition_healed_cost_nothing() {
     let pause = Duration::from_secs(if long() { 15 } else { 5 });
     let mut made = 0;
     for round in 0..if long() { 6 } else { 2 } {
-        let leader = world.etcd.leader().expect("a leader");
+        let leader = world.backing.members().leader().expect("a leader");
         let stop = AtomicBool::new(false);
         if round % 2 == 0 {
-            world.etcd.kill(leader);
+            world.backing.members().kill(leader);
         } else {
-            world.etcd.pause(leader);
+            world.backing.members().pause(leader);
         }
         let waited = async {
             tokio::time::sleep(pause).await;
@@ -94,9 +146,9 @@ async fn etcds_leader_killed_and_a_partition_healed_cost_nothing() {
         ((), made) = tokio::join!(waited, changes(&world, &stop, before));
         assert!(made > before, "no change went through without a member of etcd");
         if round % 2 == 0 {
-            world.etcd.start_member(leader);
+            world.backing.members().start_member(leader);
         } else {
-            world.etcd.resume(leader);
+            world.backing.members().resume(leader);
         }
         world.converged().await;
     }

@@ -1,20 +1,24 @@
-//! Several control planes on one etcd: any of them may die, any member of etcd may die or hang, roots are exchanged
-//! meanwhile; no request fails and no change is lost.
+//! Several control planes on one store, etcd or a Kubernetes cluster: any of them may die, and so may the store; roots are
+//! exchanged and sidecars go meanwhile; no request fails and no change is lost.
 
+mod backing;
+mod cluster;
 mod deaths;
 mod expired;
+mod going;
 mod roots;
 
+use backing::Backing;
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use weir_tests::{
     application::Application,
     client::text,
-    etcd::Etcd,
     eventually, free_port,
     mesh::{Mesh, Sidecar, service, workload},
     process::binaries,
@@ -27,9 +31,9 @@ fn long() -> bool {
     std::env::var_os("WEIR_LONG").is_some_and(|v| v == "1")
 }
 
-/// Replicas of a control plane on one etcd, and two workloads with sidecars that know all of them.
+/// Replicas of a control plane on one store, and two workloads with sidecars that know all of them.
 struct World {
-    etcd: Etcd,
+    backing: Backing,
     /// Each replica with a folder and ports of its own; the first one's are used for what all have in common.
     planes: Vec<Mesh>,
     client: Sidecar,
@@ -38,13 +42,20 @@ struct World {
 }
 
 impl World {
-    /// Three control planes. `extra`: further arguments of the sidecars.
+    /// Three control planes on etcd. `extra`: further arguments of the sidecars.
     async fn start(extra: &[&str]) -> Option<Self> {
-        let etcd = Etcd::start(3)?;
+        Some(Self::start_on(Backing::etcd()?, extra).await)
+    }
+
+    /// The same in a cluster.
+    async fn start_in_cluster(extra: &[&str]) -> Option<Self> {
+        Some(Self::start_on(Backing::cluster().await?, extra).await)
+    }
+
+    async fn start_on(backing: Backing, extra: &[&str]) -> Self {
         let mut planes: Vec<Mesh> = (0..3).map(|_| Mesh::stopped(HERE)).collect();
         for plane in &mut planes {
-            let arguments = ["--store", "etcd", "--etcd-endpoints", &etcd.endpoints(), "--rotation-settle", "1s"];
-            plane.extra = arguments.map(str::to_owned).to_vec();
+            plane.extra = backing.arguments();
             plane.start_control_plane().await;
         }
         let (applications, client_port) =
@@ -54,57 +65,67 @@ impl World {
         for (n, port) in ports.iter().enumerate() {
             documents += &workload(&format!("server-{n}"), "server", applications[n].address.port(), *port);
         }
-        planes[0].apply(&documents).await;
+        backing.apply(&planes, &documents).await;
+        backing.known(&planes, "/api/v1/workloads", 3).await;
         planes[0].others = planes[1..].iter().map(|p| p.xds).collect();
         let mut servers = Vec::new();
         for (n, port) in ports.iter().enumerate() {
             servers.push(planes[0].sidecar_with(&format!("server-{n}"), "server", *port, extra).await);
         }
         let client = planes[0].sidecar_with("client-1", "client", client_port, extra).await;
-        let world = Self { etcd, planes, client, servers, _applications: applications.into() };
+        let world = Self { backing, planes, client, servers, _applications: applications.into() };
         eventually("the first request is answered", 20, || async {
             let answer = weir_tests::client::get(world.client.outbound, "server:8080", "/").await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
-        Some(world)
+        world
     }
 
-    /// Applies documents at any replica that takes them; the version.
-    async fn apply(&self, documents: &str) -> u64 {
-        eventually("a replica takes the change", 60, || async {
-            for plane in &self.planes {
-                let tried = tokio::time::timeout(Duration::from_secs(20), plane.try_apply(documents)).await;
-                if let Ok(Ok(answer)) = tried
-                    && answer.status().is_success()
-                {
-                    let answer: Value = serde_json::from_slice(answer.body()).expect("JSON");
-                    return answer["version"].as_u64();
-                }
-            }
-            None
-        })
-        .await
+    /// Applies documents, at any replica that takes them or as `kubectl` does.
+    async fn apply(&self, documents: &str) {
+        self.backing.apply(&self.planes, documents).await;
     }
 
-    /// All replicas have the same documents, and all sidecars have applied the last change.
-    async fn converged(&self) -> u64 {
-        eventually("all is one again", 60, || async {
-            let mut versions = Vec::new();
-            let mut applied = std::collections::BTreeMap::new();
-            for plane in &self.planes {
-                let about = page(plane.api, "/api/v1/version").await?;
-                versions.push(about["resourceVersion"].as_u64()?);
-                let proxies = page(plane.api, "/api/v1/proxies").await?;
-                for proxy in proxies["items"].as_array()?.iter().filter(|p| p["connected"] == true) {
-                    applied.insert(proxy["node"].as_str()?.to_owned(), proxy["appliedVersion"].as_u64()?);
+    /// All replicas have the same documents, and all sidecars have applied what their replica knows last.
+    async fn converged(&self) {
+        let limit = Instant::now() + Duration::from_secs(60);
+        loop {
+            let Err(why) = self.is_one().await else { return };
+            assert!(Instant::now() < limit, "not one again within 60 s: {why}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether all is one now; if not, what is not.
+    async fn is_one(&self) -> Result<(), String> {
+        let (mut applied, mut seen, mut said) = (0, BTreeSet::new(), String::new());
+        for (n, plane) in self.planes.iter().enumerate() {
+            let silent = || format!("replica {n} does not answer");
+            let about = page(plane.api, "/api/v1/version").await.ok_or_else(silent)?;
+            let version = &about["resourceVersion"];
+            let proxies = page(plane.api, "/api/v1/proxies").await.ok_or_else(silent)?;
+            let here = proxies["items"].as_array().into_iter().flatten().filter(|p| p["connected"] == true);
+            for proxy in here {
+                applied += usize::from(proxy["appliedVersion"] == *version);
+                said += &format!("{} has {} of {version} at {n}; ", proxy["node"], proxy["appliedVersion"]);
+            }
+            // In a cluster, each counts for itself what it has seen (a status that is written is a version to who starts
+            // later); what the documents are is the same.
+            let mut all = if self.backing.counts_alike() { version.to_string() } else { String::new() };
+            for kind in ["services", "workloads", "trafficpolicies", "httproutes"] {
+                let mut documents = page(plane.api, &format!("/api/v1/{kind}")).await.ok_or_else(silent)?;
+                for document in documents["items"].as_array_mut().into_iter().flatten() {
+                    if let Some(metadata) = document["metadata"].as_object_mut() {
+                        metadata.retain(|field, _| field != "resourceVersion" || self.backing.counts_alike());
+                    }
+                    all += &document.to_string();
                 }
             }
-            let version = versions[0];
-            let all = applied.len() == 1 + self.servers.len() && applied.values().all(|v| *v == version);
-            (all && versions.iter().all(|v| *v == version)).then_some(version)
-        })
-        .await
+            seen.insert(all);
+        }
+        let one = seen.len() == 1 && applied == 1 + self.servers.len();
+        one.then_some(()).ok_or_else(|| format!("{said}{}", differences(&seen)))
     }
 
     /// `weir <arguments>` at some replica.
@@ -121,6 +142,14 @@ impl World {
         }
         None
     }
+}
+
+/// Where texts begin to differ.
+fn differences(all: &BTreeSet<String>) -> String {
+    let (Some(first), Some(last)) = (all.first(), all.last()) else { return String::new() };
+    let same = first.chars().zip(last.chars()).take_while(|(a, b)| a == b).count();
+    let rest = |text: &String| text.chars().skip(same.saturating_sub(200)).take(800).collect::<String>();
+    all.iter().map(|text| format!("\n… {}", rest(text))).collect()
 }
 
 /// `weir <arguments>`: what it prints, or how it fails.

@@ -5,7 +5,7 @@ use crate::{
     ca::Source,
     fleet::{Seat, Trust, Who},
     metrics::Metrics,
-    store::Memory,
+    store::{Batch, Memory},
 };
 
 /// One replica: it leads, or not.
@@ -144,4 +144,50 @@ fn a_replica_that_was_silent_since_the_last_rotation_is_waited_for_in_the_next()
         a.step(now, time);
     }
     assert_eq!(store.meta_names(REPORTS).unwrap(), ["replica/a"]);
+}
+
+/// A Workload of namespace `demo`.
+fn workload(store: &Arc<dyn Store>, name: &str) {
+    let text = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {{name: {name}, namespace: demo}}\nspec: {{address: 10.0.0.1, serviceAccount: web}}\n"
+    );
+    let documents = weir_config::resources::parse("test", &text).unwrap();
+    store.apply(&Batch::put_all(documents)).unwrap();
+}
+
+#[test]
+fn a_replica_that_is_cut_off_is_waited_for_until_its_proxies_are_with_others() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    workload(&store, "b");
+    let settle = Duration::from_secs(1);
+    let (a, b) = (replica_with(&store, "a", true, settle), replica_with(&store, "b", false, settle));
+    let seat = proxy(&b, "demo/b");
+    seat.trusts(Trust { asks: true, ..Trust::default() });
+    let (time, mut now) = (SystemTime::now(), Instant::now());
+    b.step(now, time);
+    // From here on it says nothing. Even if it has been so for long, nobody takes it for dead.
+    let mut steps = |seconds: u64| {
+        for _ in 0..seconds {
+            now += Duration::from_secs(1);
+            a.step(now, time);
+        }
+    };
+    steps(1000);
+    a.start(false, time).unwrap();
+    steps(1000);
+    assert_eq!(phase(&a), Some(Phase::Spreading), "its proxy does not know the new root");
+    let waits = a.overview();
+    assert_eq!((waits.facts.behind, waits.names.concat()), (1, "demo/b".to_owned()), "and whoever asks is told so");
+    // The proxy comes over.
+    let moved = proxy(&a, "demo/b");
+    reports(&moved, &a);
+    steps(5);
+    assert_eq!(phase(&a), Some(Phase::Renewing));
+    // What is gone is not waited for.
+    let other = proxy(&b, "demo/c");
+    other.trusts(Trust { asks: true, ..Trust::default() });
+    b.enroll(Instant::now() + Duration::from_secs(1000));
+    reports(&moved, &a);
+    steps(30);
+    assert_eq!(phase(&a), Some(Phase::Retiring), "there is no Workload demo/c");
 }

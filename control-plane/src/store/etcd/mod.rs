@@ -10,6 +10,7 @@
 
 mod client;
 mod commit;
+mod entry;
 mod follow;
 mod layout;
 mod lease;
@@ -233,6 +234,12 @@ impl Store for Etcd {
             let found: RangeResponse = shared.range(request, Instant::now() + PATIENCE).await?;
             Ok(found.kvs.iter().filter_map(|kv| shared.layout.meta_name(&kv.key)).collect())
         })
+    }
+
+    fn watch_meta(&self, name: &str) -> Option<watch::Receiver<u64>> {
+        let (told, receiver) = watch::channel(0);
+        self.spawn(entry::follow(self.shared.clone(), self.shared.layout.meta(name), told));
+        Some(receiver)
     }
 }
 

@@ -3,12 +3,19 @@
 
 use super::{Shared, server};
 use crate::store::{Error, MetaExpect, meta_room};
+use futures::StreamExt;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions},
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, DefaultBackoff, Event},
+    },
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::watch;
 
 /// The label of these Secrets.
 const LABEL: &str = "weir.dev/store";
@@ -105,6 +112,27 @@ pub(super) async fn names(shared: &Shared, prefix: &str) -> Result<Vec<String>, 
     names.retain(|name| name.starts_with(prefix));
     names.sort();
     Ok(names)
+}
+
+/// Tells of each change of an entry, as long as somebody listens.
+pub(super) async fn follow(shared: Arc<Shared>, name: String, told: watch::Sender<u64>) {
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", secret_name(&name)));
+    // What is in it is not needed.
+    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(shared.client.clone(), &shared.namespace);
+    let events = watcher::watcher(api, config).backoff(DefaultBackoff::default());
+    let mut events = std::pin::pin!(events);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = told.closed() => return,
+        };
+        match event {
+            Some(Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)) => told.send_modify(|n| *n += 1),
+            Some(Ok(Event::Init | Event::InitApply(_))) => {}
+            Some(Err(error)) => tracing::debug!(%error, name, "an entry is not followed"),
+            None => return,
+        }
+    }
 }
 
 async fn find(shared: &Shared, name: &str) -> Result<Option<Secret>, Error> {

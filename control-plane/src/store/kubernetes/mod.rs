@@ -43,6 +43,11 @@ use weir_config::resources::Key;
 /// The longest that one call of the store takes.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// A server that is away when we start is waited for so long: a cluster's own may be away, too, and comes back.
+const AWAY: Duration = Duration::from_secs(600);
+/// Between two tries to reach it.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Documents in a cluster.
 pub struct Kubernetes {
     shared: Arc<Shared>,
@@ -64,7 +69,7 @@ impl Kubernetes {
     /// Reads everything, and follows it from then on. Waits until everything has been read.
     ///
     /// # Errors
-    /// There is no way to the API server, or it does not let us read.
+    /// There is no way to the API server for ten minutes, or it does not let us read.
     pub fn open(options: &KubernetesOptions, metrics: Metrics) -> Result<Self, Error> {
         let started = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -80,8 +85,7 @@ impl Kubernetes {
         let (options, handle) = (options.clone(), runtime.handle().clone());
         let shared = run(Some(&handle), async move {
             let client = kubernetes::client::connect(&options).await.map_err(|why| server::error(&why, ""))?;
-            // A server that cannot be reached, or does not know us, is told of at once and not by silence.
-            client.apiserver_version().await.map_err(|e| server::failed(&e))?;
+            reached(&client, Instant::now() + AWAY).await?;
             let shared = Shared {
                 client,
                 namespace: options.namespace.clone(),
@@ -130,6 +134,28 @@ impl Kubernetes {
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         run(self.handle().as_ref(), task)
+    }
+}
+
+/// Waits until the server answers. One that does not know us says so, and time does not mend that.
+async fn reached(client: &Client, deadline: Instant) -> Result<(), Error> {
+    let mut told = false;
+    loop {
+        let error = match client.apiserver_version().await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => {
+                return Err(server::failed(&kube::Error::Api(status)));
+            }
+            Err(error) => server::failed(&error),
+        };
+        if Instant::now() > deadline {
+            return Err(error);
+        }
+        if !told {
+            tracing::warn!(%error, limit = ?AWAY, "the control plane starts when the API server answers");
+            told = true;
+        }
+        tokio::time::sleep(PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
     }
 }
 
@@ -186,5 +212,11 @@ impl Store for Kubernetes {
     fn meta_names(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let (shared, prefix) = (self.shared.clone(), prefix.to_owned());
         self.run(async move { entries::names(&shared, &prefix).await })
+    }
+
+    fn watch_meta(&self, name: &str) -> Option<watch::Receiver<u64>> {
+        let (told, receiver) = watch::channel(0);
+        self.handle()?.spawn(entries::follow(self.shared.clone(), name.to_owned(), told));
+        Some(receiver)
     }
 }
