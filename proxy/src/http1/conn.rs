@@ -374,6 +374,7 @@ impl Conn {
     /// Gives back memory that an idle connection does not need.
     pub fn rest(&mut self) {
         self.out.rest();
+        self.io.iter_mut().for_each(Io::rest);
         self.stride = READ.0;
         if self.read.is_empty() {
             self.read = BytesMut::new();

@@ -90,6 +90,11 @@ impl Io {
         tcp.poll_read_ready(cx).map(|_| ())
     }
 
+    /// A message has been read to its end: the next need not wait for its turn, however much that one was.
+    pub fn rest(&mut self) {
+        self.haul.end();
+    }
+
     fn socket(&self) -> SockRef<'_> {
         SockRef::from(match &self.wire {
             Wire::Plain(tcp) => tcp,

@@ -1,10 +1,11 @@
 //! Requests that wait for a connection of HTTP/1 to one endpoint, on one data thread: whichever comes first, one that
 //! another request gives back or one that is being made, goes to whoever's turn it is.
 //!
-//! Turns are fair among clients, not among requests: the first request of each that waits comes before the second of any
-//! (fair queueing, Nagle, RFC 970), and those of clients that have been answered before come before [`NEWCOMERS`]
-//! rounds of newcomers'. A crowd of new clients, or one with hundreds of streams, keeps those in the middle of a
-//! conversation waiting no longer than they would keep each other.
+//! Turns are fair among clients, not among requests: of requests that come about the same time, the first of each client
+//! comes before the second of any, and those of clients that have been answered before come before newcomers'. A crowd of
+//! new clients, or one with hundreds of streams, keeps those in the middle of a conversation waiting no longer than they
+//! would keep each other; and no more than [`GRACE`] that came later ever come before a request for each that its client
+//! had waiting already.
 //!
 //! Few are made at a time. A crowd of requests does not become a crowd of handshakes, which would take all of the thread's
 //! time, and the endpoint's, until none of them is made in time: the first connections serve many of those who wait.
@@ -26,8 +27,8 @@ use tokio::sync::oneshot;
 
 /// Connections that are made at a time.
 const DIALS: usize = 16;
-/// How many rounds of those who have been answered before come before a newcomer.
-const NEWCOMERS: u64 = 4;
+/// How many requests that come later may come before one of a client that is new, or has one waiting already.
+const GRACE: u64 = 256;
 /// Requests that may wait, whatever the cluster's own limit says.
 const MAX_WAITING: usize = 8_192;
 
@@ -51,12 +52,10 @@ pub(super) struct Waiting(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    /// By the round in which it is their turn, then in the order of their coming.
+    /// By their turn, then in the order of their coming.
     waiters: BTreeMap<(u64, u64), Waiter>,
     /// How many requests of each client wait.
     clients: BTreeMap<usize, u64>,
-    /// The round.
-    round: u64,
     dialing: usize,
     /// How many have waited.
     seen: u64,
@@ -108,8 +107,8 @@ impl Waiting {
         let (sender, receiver) = oneshot::channel();
         let before = queue.clients.entry(client.id).or_default();
         *before += 1;
-        let round = *before - 1 + if client.known { 0 } else { NEWCOMERS };
-        let place = (queue.round + round, queue.seen);
+        let behind = *before - 1 + u64::from(!client.known);
+        let place = (queue.seen + behind * GRACE, queue.seen);
         queue.seen += 1;
         queue.waiters.insert(place, Waiter { client: client.id, dialer: dialer.clone(), sender });
         let dials = queue.dialing < DIALS;
@@ -124,7 +123,6 @@ impl Waiting {
         let mut connection = connection;
         while let Some((&place, _)) = queue.waiters.first_key_value() {
             let Some(waiter) = queue.leave(place) else { break };
-            queue.round = queue.round.max(place.0);
             match waiter.sender.send(Ok((connection, reused))) {
                 Ok(()) => return None,
                 Err(Ok((back, _))) => connection = back,

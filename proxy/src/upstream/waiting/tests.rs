@@ -164,10 +164,9 @@ async fn a_client_that_is_known_waits_for_no_crowd() {
         order.push(receivers.remove(served).0);
     }
     let last = |client: usize| order.iter().rposition(|id| *id == client).unwrap();
-    // The first of each that is known, whoever came before; four rounds; then newcomers take part, and one with many
-    // requests as often as any other.
-    assert_eq!(order[..6], [1, 2, 1, 1, 1, 200], "{order:?}");
-    assert!(last(1) < 80, "{order:?}");
+    // The first of each that is known, whoever came before; then newcomers; and one with many requests as often as any.
+    assert_eq!(order[..3], [1, 2, 200], "{order:?}");
+    assert!(last(1) < 90, "{order:?}");
     assert!(last(263) < 90, "newcomers do not wait for one that asks much: {order:?}");
     assert_eq!(last(300), order.len() - 1);
     let queue = pool.waiting.0.lock();
