@@ -40,6 +40,8 @@ impl Stored {
 
 /// The documents of one kind in one namespace.
 type Part = BTreeMap<Arc<Key>, Arc<Stored>>;
+/// The documents of one kind, by namespace.
+type Parts = BTreeMap<Arc<str>, Arc<Part>>;
 
 /// All documents as they were after the transaction `version`.
 ///
@@ -49,7 +51,7 @@ type Part = BTreeMap<Arc<Key>, Arc<Stored>>;
 pub struct Snapshot {
     version: u64,
     count: usize,
-    kinds: BTreeMap<Kind, Arc<BTreeMap<Arc<str>, Arc<Part>>>>,
+    kinds: BTreeMap<Kind, Arc<Parts>>,
 }
 
 impl Snapshot {
