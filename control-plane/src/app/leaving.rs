@@ -144,7 +144,7 @@ async fn heard(others: &mut Option<watch::Receiver<u64>>) {
         }
         *others = None;
     }
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 /// What a later version writes differently is as if nothing were kept: callers find out themselves.
