@@ -40,8 +40,8 @@ impl Apart {
         let delay = ["--drain-delay-seconds", &delay.to_string()].map(str::to_owned);
         let delay = delay.each_ref().map(String::as_str);
         let mut servers = Vec::new();
-        for n in 0..2 {
-            servers.push(planes[0].sidecar_with(&format!("server-{n}"), "server", ports[n], &delay).await);
+        for (n, port) in ports.iter().take(2).enumerate() {
+            servers.push(planes[0].sidecar_with(&format!("server-{n}"), "server", *port, &delay).await);
         }
         eventually("the other replica knows the documents", 10, || async {
             let page = crate::page(planes[1].api, "/api/v1/workloads").await?;
