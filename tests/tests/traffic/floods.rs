@@ -32,7 +32,7 @@ const MOST_KIB: u64 = 64 * 1024;
 const RATIO: u32 = 5;
 /// A p99 below this is as good as any: a machine with other work has such pauses in calm too, and in a build for debugging
 /// the handshakes alone that a flood causes between the sidecars take so long.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2500 } else { 50 });
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2500 } else { 8 });
 
 type Flood = fn(SocketAddr, Arc<Counted>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -125,12 +125,12 @@ async fn empty_data(outbound: SocketAddr, counted: Arc<Counted>) {
 async fn window_stall(outbound: SocketAddr, counted: Arc<Counted>) {
     while counted.goes_on() {
         let mut client = Frames::connect(outbound, &[(4, 0)]).await;
-        let mut bytes = vec![];
         for n in 0..32 {
-            bytes.extend(frame(kind::HEADERS, END_HEADERS | END_STREAM, n * 2 + 1, &block(&pseudo("GET", "/large"))));
+            let bytes = frame(kind::HEADERS, END_HEADERS | END_STREAM, n * 2 + 1, &block(&pseudo("GET", "/large")));
+            let _ = client.send(&bytes).await;
+            counted.sent(bytes.len());
+            tokio::time::sleep(PAUSE).await;
         }
-        let _ = client.send(&bytes).await;
-        counted.sent(bytes.len());
         while counted.goes_on() && !client.is_ended(Duration::from_millis(100)).await {}
     }
 }
@@ -193,6 +193,7 @@ async fn stalling_application(outbound: SocketAddr, counted: Arc<Counted>) {
                 client.send(request(&format!("GET {target}"), &[])).await;
                 counted.sent(100);
                 all.push(client);
+                tokio::time::sleep(PAUSE).await;
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -210,7 +211,10 @@ async fn application() -> Upstream {
             "/large" => vec![Step::ReadBody, head("Content-Length: 1000000"), Step::Repeat(PIECE, 100)],
             "/mute" => vec![Step::Mute],
             "/half" => vec![Step::Send(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()), Step::Mute],
-            "/endless" => vec![head(WITHOUT_END), Step::Repeat(PIECE, 100_000_000)],
+            "/endless" => {
+                let on_and_on = vec![Step::Repeat(PIECE, 10), Step::Pause(PAUSE)];
+                [vec![head(WITHOUT_END)], vec![on_and_on; 1_000].concat()].concat()
+            }
             "/trickle" => {
                 let slowly = vec![Step::Repeat(CHUNK, 1), Step::Pause(Duration::from_millis(20))];
                 [vec![head("Transfer-Encoding: chunked")], vec![slowly; 500].concat()].concat()
