@@ -27,16 +27,12 @@ pub fn run(order: &Order) -> Result<(), Failure> {
     let functions = functions.ok_or("valgrind is not installed: run tests/setup")?;
     // Only names of Rust and C: what valgrind made up itself is nobody's.
     let is_name = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || "_.$".contains(c));
+    let requests: Vec<&str> = functions.requests.iter().filter(is_name).map(String::as_str).collect();
     let start = functions.start.difference(&functions.requests);
-    let lines: Vec<&str> = functions.requests.iter().chain(start).filter(is_name).map(String::as_str).collect();
+    let start: Vec<&str> = start.filter(is_name).map(String::as_str).collect();
     let file =
         order.output.clone().unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../proxy/order.txt").into());
-    std::fs::write(&file, lines.join("\n") + "\n")?;
-    println!(
-        "{} functions of requests, {} more of the start, in {}",
-        functions.requests.len(),
-        lines.len(),
-        file.display()
-    );
+    std::fs::write(&file, [&requests[..], &start[..]].concat().join("\n") + "\n")?;
+    println!("{} functions of requests, {} more of the start, in {}", requests.len(), start.len(), file.display());
     Ok(())
 }

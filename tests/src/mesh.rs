@@ -253,20 +253,7 @@ impl Sidecar {
     /// Waits until it is ready.
     pub async fn ready(&mut self) {
         let health = self.health;
-        let limit = std::time::Instant::now() + Duration::from_secs(30);
-        loop {
-            let ready = get(health, "health", "/readyz").await;
-            if ready.as_ref().is_ok_and(|a| a.status() == StatusCode::OK) {
-                return;
-            }
-            let process = self.process();
-            assert!(
-                process.is_running() && std::time::Instant::now() < limit,
-                "not ready: {ready:?}\n{}",
-                process.log()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.process().ready(health, Duration::from_secs(30)).await;
     }
 
     /// Its process.

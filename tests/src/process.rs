@@ -1,10 +1,12 @@
 //! A child process whose output is kept for the failure message, killed when dropped.
 
+use crate::client;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -53,6 +55,20 @@ impl Process {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until its page says that it is ready.
+    pub async fn ready(&mut self, at: SocketAddr, limit: Duration) {
+        let end = Instant::now() + limit;
+        loop {
+            let ready = client::get(at, "health", "/readyz").await;
+            if ready.as_ref().is_ok_and(|answer| answer.status() == 200) {
+                return;
+            }
+            let goes_on = self.is_running() && Instant::now() < end;
+            assert!(goes_on, "{} is not ready: {ready:?}\n{}", self.name, self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// How it has ended, if it has.

@@ -8,7 +8,7 @@ mod change;
 mod leaving;
 mod proxy;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trust;
 
 pub use change::ChangeStatus;

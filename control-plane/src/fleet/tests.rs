@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-pub(super) fn who(node: &str) -> Who {
+pub(crate) fn who(node: &str) -> Who {
     Who {
         node: node.into(),
         identity: "spiffe://weir.local/ns/demo/sa/web".into(),

@@ -47,9 +47,7 @@ impl Fleet {
         }
         all
     }
-}
 
-impl Fleet {
     /// The nodes of all connected proxies that are waited for.
     pub fn roster(&self) -> BTreeSet<String> {
         let inner = self.inner.lock();

@@ -121,8 +121,8 @@ impl Waiting {
         let mut queue = self.0.lock();
         queue.made += u64::from(!reused);
         let mut connection = connection;
-        while let Some((&place, _)) = queue.waiters.first_key_value() {
-            let Some(waiter) = queue.leave(place) else { break };
+        while let Some((_, waiter)) = queue.waiters.pop_first() {
+            queue.one_less(waiter.client);
             match waiter.sender.send(Ok((connection, reused))) {
                 Ok(()) => return None,
                 Err(Ok((back, _))) => connection = back,
@@ -139,7 +139,8 @@ impl Waiting {
         let all = queue.made == begun.made;
         let waited: Vec<_> = queue.waiters.keys().filter(|place| place.1 < begun.seen).copied().collect();
         for place in waited {
-            let Some(waiter) = queue.leave(place) else { continue };
+            let Some(waiter) = queue.waiters.remove(&place) else { continue };
+            queue.one_less(waiter.client);
             let told = waiter.sender.send(Err(Error::new(error.kind()).detail(error.story())));
             if told.is_ok() && !all {
                 return;
@@ -150,8 +151,8 @@ impl Waiting {
     /// No connection may be made: whoever would come last is refused, since what is being made is for those before.
     fn refuse(&self, error: Error) {
         let mut queue = self.0.lock();
-        let last = queue.waiters.last_key_value().map(|(place, _)| *place);
-        if let Some(waiter) = last.and_then(|place| queue.leave(place)) {
+        if let Some((_, waiter)) = queue.waiters.pop_last() {
+            queue.one_less(waiter.client);
             // It may have gone away.
             let _ = waiter.sender.send(Err(error));
         }
@@ -160,8 +161,9 @@ impl Waiting {
     /// How the next connection is made; `None`: enough are being made for those who wait, and this one is none any more.
     fn next(&self) -> Option<(Dialer, Begun)> {
         let mut queue = self.0.lock();
-        while let Some((&place, _)) = queue.waiters.first_key_value().filter(|(_, w)| w.sender.is_closed()) {
-            queue.leave(place);
+        while let Some(first) = queue.waiters.first_entry().filter(|first| first.get().sender.is_closed()) {
+            let gone = first.remove();
+            queue.one_less(gone.client);
         }
         match queue.waiters.first_key_value() {
             Some((_, first)) if queue.waiters.len() >= queue.dialing => {
@@ -176,21 +178,21 @@ impl Waiting {
 }
 
 impl Queue {
-    /// Takes one out.
-    fn leave(&mut self, place: (u64, u64)) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&place)?;
-        if let Entry::Occupied(mut of_client) = self.clients.entry(waiter.client) {
+    /// A request of this client waits no more.
+    fn one_less(&mut self, client: usize) {
+        if let Entry::Occupied(mut of_client) = self.clients.entry(client) {
             *of_client.get_mut() -= 1;
             if *of_client.get() == 0 {
                 of_client.remove();
             }
         }
-        Some(waiter)
     }
 
     fn forget_gone(&mut self) {
-        let gone: Vec<_> = self.waiters.iter().filter(|(_, w)| w.sender.is_closed()).map(|(p, _)| *p).collect();
-        gone.into_iter().for_each(|place| drop(self.leave(place)));
+        let waiters = std::mem::take(&mut self.waiters);
+        let (gone, rest): (BTreeMap<_, _>, _) = waiters.into_iter().partition(|(_, w)| w.sender.is_closed());
+        self.waiters = rest;
+        gone.into_values().for_each(|waiter| self.one_less(waiter.client));
     }
 }
 

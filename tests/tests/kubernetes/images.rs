@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 use weir_tests::{
-    client, eventually, free_port,
+    eventually, free_port,
     mesh::{Mesh, service, workload},
     peers,
     pods::Network,
@@ -113,12 +113,7 @@ struct Container {
 impl Container {
     /// Until it says that it is ready.
     async fn ready(&mut self, at: SocketAddr) {
-        let limit = std::time::Instant::now() + Duration::from_secs(30);
-        while !client::get(at, "health", "/readyz").await.is_ok_and(|answer| answer.status() == 200) {
-            let late = std::time::Instant::now() > limit;
-            assert!(self.process.is_running() && !late, "{} is not ready:\n{}", self.id, self.process.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.process.ready(at, Duration::from_secs(30)).await;
     }
 
     /// It is whom the manifests say, has no right, and cannot write where it stands.

@@ -57,12 +57,7 @@ impl Replica {
 
     async fn start(&mut self, installed: &Installed) {
         let mut process = installed.replica(&self.name, &self.addresses).await;
-        let limit = std::time::Instant::now() + Duration::from_secs(90);
-        while !client::get(self.at("metrics"), "health", "/readyz").await.is_ok_and(|answer| answer.status() == 200) {
-            let late = std::time::Instant::now() > limit;
-            assert!(process.is_running() && !late, "{} is not ready:\n{}", self.name, process.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        process.ready(self.at("metrics"), Duration::from_secs(90)).await;
         self.process = Some(process);
     }
 

@@ -20,6 +20,19 @@ use weir_tests::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_has_started_gives_back_what_only_its_start_needed() {
+    let mut pair = pair("http", "").await;
+    let process = pair.client.process();
+    eventually("a good part of the most that it took is given back", 10, || {
+        let given_back = process.peak_kib().saturating_sub(process.rss_kib());
+        async move { (given_back > 4 * 1024).then_some(()) }
+    })
+    .await;
+    let answer = get(pair.client.outbound, "server:8080", "/").await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "what it needs comes back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_that_goes_is_chosen_no_more_long_before_it_refuses() {
     let mut replicas = replicas_with("", &["--drain-delay-seconds", "8"]).await;
     let outbound = replicas.client.outbound;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    fleet::{Seat, Who},
+    fleet::{Seat, tests::who},
     metrics::Metrics,
     store::{Batch, Change, Expect, Memory},
 };
@@ -25,14 +25,7 @@ fn store(workloads: &[&str]) -> Arc<dyn Store> {
 }
 
 fn connect(replica: &Leavings, node: &str) -> Seat {
-    replica.fleet.connect(Who {
-        node: node.into(),
-        identity: String::new(),
-        address: None,
-        version: String::new(),
-        agent: "weir".into(),
-        protocol: "delta",
-    })
+    replica.fleet.connect(who(node))
 }
 
 fn leaving(replica: &Leavings) -> String {

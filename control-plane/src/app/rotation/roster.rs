@@ -25,16 +25,24 @@ pub(super) fn of(who: &str) -> String {
 impl Rotations {
     /// Keeps which proxies are here.
     pub(super) fn enroll(&self, now: Instant) {
-        let mut roster = String::new();
+        let (mut roster, mut left_out) = (String::new(), 0);
         for node in self.fleet.roster() {
             if roster.len() + node.len() < LONGEST_ROSTER {
                 roster.push_str(&node);
                 roster.push('\n');
+            } else {
+                left_out += 1;
             }
         }
-        let before = self.state.lock().roster.clone();
-        if before.is_some_and(|(text, at)| text == roster || now.saturating_duration_since(at) < EVERY) {
+        let before = |(text, at): &(String, Instant)| *text == roster || now.saturating_duration_since(*at) < EVERY;
+        if self.state.lock().roster.as_ref().is_some_and(before) {
             return;
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "too many proxies are here: should this replica fall silent, these are not waited for"
+            );
         }
         match self.store.set_meta(&of(&self.who), MetaExpect::Any, Some(roster.as_bytes())) {
             Ok(()) => self.state.lock().roster = Some((roster, now)),

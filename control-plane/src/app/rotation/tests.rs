@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     ca::Source,
-    fleet::{Seat, Trust, Who},
+    fleet::{Seat, Trust, tests::who},
     metrics::Metrics,
     store::{Batch, Memory},
 };
@@ -22,15 +22,7 @@ fn replica_with(store: &Arc<dyn Store>, who: &str, leads: bool, settle: Duration
 }
 
 fn proxy(replica: &Rotations, node: &str) -> Seat {
-    let who = Who {
-        node: node.into(),
-        identity: String::new(),
-        address: None,
-        version: String::new(),
-        agent: "weir".into(),
-        protocol: "delta",
-    };
-    replica.fleet.connect(who)
+    replica.fleet.connect(who(node))
 }
 
 /// The proxy reports what this replica has it trust and show.
