@@ -2,6 +2,7 @@
 //! on the wire between them. Needs root; says loudly where it cannot run.
 
 mod external;
+mod files;
 mod names;
 mod probes;
 mod programs;
@@ -38,6 +39,7 @@ const GRPC: u16 = 9000;
 const WEBSOCKET: u16 = 8081;
 const TLS: u16 = 8443;
 const POSTGRES: u16 = 5432;
+const MARIADB: u16 = 3306;
 const REDIS: u16 = 6379;
 const SSH: u16 = 2222;
 
@@ -50,7 +52,7 @@ const RESOLVER: &str = "10.9.0.4";
 
 /// One service with all ports, of which nobody says what they speak.
 fn documents(server: IpAddr) -> String {
-    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, REDIS, SSH]
+    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, MARIADB, REDIS, SSH]
         .iter()
         .map(|port| format!("{{name: p{port}, port: {port}}}"))
         .collect();

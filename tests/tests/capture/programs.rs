@@ -1,11 +1,11 @@
 //! Programs as they are, over IPv4 and IPv6, through two captured sidecars; mutual TLS and nothing else on the wire.
 
 use crate::{
-    ECHO, GRPC, HTTP, POSTGRES, Pods, REDIS, SMTP, SSH, TLS, V4, V6, WEBSOCKET, peer,
+    ECHO, GRPC, HTTP, MARIADB, POSTGRES, Pods, REDIS, SMTP, SSH, TLS, V4, V6, WEBSOCKET, peer,
     wire::{Tap, tls13_only},
 };
 use std::path::Path;
-use weir_tests::peers;
+use weir_tests::{peers, pods::Pod, process::Process};
 
 /// `host:port`, as URIs have it.
 fn at(host: &str, port: u16) -> String {
@@ -69,6 +69,9 @@ async fn databases(pods: &Pods, host: &str) {
         let said = pods.call(psql, &["-tA", &to, "-c", ask]).await;
         assert_eq!(said.trim(), "scratchless|100000", "port {port}");
     }
+    if let (Some(_), Some(mariadb)) = (peers::find("mariadbd"), peers::find("mariadb")) {
+        rows(pods, &mariadb, host).await;
+    }
     if let Some(redis) = peers::find("redis-cli") {
         let port = REDIS.to_string();
         let said = pods.call(&redis, &["-h", host, "-p", &port, "set", "key", "scratchless"]).await;
@@ -77,6 +80,23 @@ async fn databases(pods: &Pods, host: &str) {
         // In words, as by hand: a line that begins like a request and is none.
         assert_eq!(pods.plain(&["first", host, &port, "GET key\r\n"]).await.trim(), "$11\r\nscratchless");
     }
+}
+
+/// The server greets, the client says who it is; then rows, there and back.
+async fn rows(pods: &Pods, mariadb: &Path, host: &str) {
+    let port = MARIADB.to_string();
+    let usual = ["--no-defaults", "-h", host, "-P", &port, "-u", "root", "-N", "-B", "-e"];
+    let ask = async |sql: &str| pods.call(mariadb, &[&usual[..], &[sql]].concat()).await;
+    assert_eq!(ask("SELECT CONCAT('scratch', 'less'), 6 * 7").await.trim(), "scratchless\t42");
+    let values: Vec<_> = (1..=4000).map(|n| format!("({n}, 'scratchless {n}')")).collect();
+    let fill = format!(
+        "CREATE DATABASE mesh; CREATE TABLE mesh.rows_of (n INT PRIMARY KEY, said VARCHAR(99)); \
+         INSERT INTO mesh.rows_of VALUES {}",
+        values.join(", ")
+    );
+    ask(&fill).await;
+    let all: String = (1..=4000).map(|n| format!("{n}\tscratchless {n}\n")).collect();
+    assert!(ask("SELECT n, said FROM mesh.rows_of ORDER BY n").await == all, "not the rows that were written");
 }
 
 /// The server greets, then both shake hands: the client is shown the key that the server has.
@@ -109,7 +129,7 @@ async fn told(pods: &Pods) {
     assert!(metrics.contains("source=\"default/client\""), "{metrics}");
 }
 
-/// gRPC's and WebSockets' servers, TLS of the application's own, PostgreSQL, Redis: on loopback, as they come.
+/// gRPC's and WebSockets' servers, TLS of the application's own, PostgreSQL, MariaDB, Redis: on loopback, as they come.
 async fn start_applications(pods: &mut Pods) {
     let folder = pods.mesh.folder.path().to_owned();
     let python = pods.python.clone();
@@ -152,6 +172,10 @@ async fn start_applications(pods: &mut Pods) {
         pods.applications.push(pods.server.start("postgres", &folder, "sh", &["-c", &script]));
         ports.push(POSTGRES);
     }
+    if peers::find("mariadbd").is_some() {
+        pods.applications.push(start_mariadb(&pods.server, &folder));
+        ports.push(MARIADB);
+    }
     if let Some(redis) = peers::find("redis-server") {
         let port = REDIS.to_string();
         let serve = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", folder.to_str().unwrap()];
@@ -159,6 +183,19 @@ async fn start_applications(pods: &mut Pods) {
         ports.push(REDIS);
     }
     pods.listening(&ports).await;
+}
+
+/// As nobody, in a folder of its own; the system's own instance, if there is one, knows nothing of it.
+fn start_mariadb(server: &Pod, folder: &Path) -> Process {
+    let script = format!(
+        "set -e; mkdir -p {0}; chown nobody {0}\n\
+         own='--no-defaults --user=nobody --datadir={0} --innodb-log-file-size=4M'\n\
+         mariadb-install-db $own --auth-root-authentication-method=normal --skip-test-db\n\
+         exec mariadbd $own --bind-address=127.0.0.1 --port={MARIADB} --socket={0}/socket --pid-file={0}/pid \
+         --skip-name-resolve --skip-ssl --innodb-buffer-pool-size=16M",
+        folder.join("mariadb").display()
+    );
+    server.start("mariadb", folder, "sh", &["-c", &script])
 }
 
 #[tokio::test]
