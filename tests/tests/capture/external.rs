@@ -117,6 +117,9 @@ async fn hosts_are_known_by_their_names_and_no_others_may_be_called() {
         let (content, said) = call(arguments).await;
         assert!(!content && !said.contains("the outside"), "{arguments:?}: {said}");
     }
+    // TLS where HTTP is declared.
+    let (content, said) = call(&["https://api.example:80/"]).await;
+    assert!(!content, "{said}");
     // Bytes say no name: the host has an address of its own.
     bytes(&pods).await;
     let (content, _) = call(&["--resolve", "gone.example:443:10.9.0.5", "https://gone.example/"]).await;
@@ -143,6 +146,8 @@ async fn told(pods: &Pods) {
         "weir_tcp_destination_bytes_total{destination=\"x.files.example:443\"",
         "weir_tcp_destination_bytes_total{destination=\"db.example:7777\"",
         "destination=\"api.example:80\",route=\"default\"",
+        "weir_protocol_detect_total{direction=\"outbound\",result=\"tls\",method=\"client_bytes\"} 5",
+        "weir_connections_refused_total{direction=\"outbound\",reason=\"bytes_refused\"} 1",
         "weir_connections_refused_total{direction=\"outbound\",reason=\"route_not_found\"} 6",
         "weir_connections_refused_total{direction=\"outbound\",reason=\"name_unresolved\"} 1",
     ] {

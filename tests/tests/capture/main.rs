@@ -43,6 +43,7 @@ const POSTGRES: u16 = 5432;
 const MARIADB: u16 = 3306;
 const REDIS: u16 = 6379;
 const SSH: u16 = 2222;
+const MQTT: u16 = 1883;
 
 /// The service's addresses.
 const V4: &str = "10.96.0.7";
@@ -53,7 +54,7 @@ const RESOLVER: &str = "10.9.0.4";
 
 /// One service with all ports, of which nobody says what they speak.
 fn documents(server: IpAddr) -> String {
-    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, MARIADB, REDIS, SSH]
+    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, MARIADB, REDIS, SSH, MQTT]
         .iter()
         .map(|port| format!("{{name: p{port}, port: {port}}}"))
         .collect();

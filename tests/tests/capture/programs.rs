@@ -1,7 +1,7 @@
 //! Programs as they are, over IPv4 and IPv6, through two captured sidecars; mutual TLS and nothing else on the wire.
 
 use crate::{
-    ECHO, GRPC, HTTP, MARIADB, POSTGRES, Pods, REDIS, SMTP, SSH, TLS, V4, V6, WEBSOCKET, peer,
+    ECHO, GRPC, HTTP, MARIADB, MQTT, POSTGRES, Pods, REDIS, SMTP, SSH, TLS, V4, V6, WEBSOCKET, peer,
     wire::{Tap, tls13_only},
 };
 use std::path::Path;
@@ -32,6 +32,7 @@ async fn every_program(v6: bool) {
     http(&pods, &curl, host).await;
     grpc_and_websockets(&pods, host).await;
     databases(&pods, host).await;
+    broker(&pods, host).await;
     shell(&pods, host).await;
     let mail = pods.plain(&["greeted", host, &SMTP.to_string(), "1"]).await;
     assert!(mail.trim().parse::<f64>().is_ok(), "{mail}");
@@ -99,6 +100,28 @@ async fn rows(pods: &Pods, mariadb: &Path, host: &str) {
     assert!(ask("SELECT n, said FROM mesh.rows_of ORDER BY n").await == all, "not the rows that were written");
 }
 
+/// A message that is kept for who comes later, and half a megabyte.
+async fn broker(pods: &Pods, host: &str) {
+    let (Some(_), Some(publish), Some(subscribe)) =
+        (peers::find("mosquitto"), peers::find("mosquitto_pub"), peers::find("mosquitto_sub"))
+    else {
+        return;
+    };
+    let port = MQTT.to_string();
+    let with = |more: &[&'static str]| [&["-h", host, "-p", &port, "-q", "1"][..], more].concat();
+    pods.call(&publish, &with(&["-t", "kept", "-r", "-m", "scratchless"])).await;
+    let said = pods.call(&subscribe, &with(&["-t", "kept", "-C", "1", "-W", "20"])).await;
+    assert_eq!(said.trim(), "scratchless");
+    let long = "scratchless ".repeat(40_000);
+    let file = pods.mesh.folder.path().join("message");
+    std::fs::write(&file, &long).expect("a file");
+    let says = [with(&["-t", "long", "-r", "-f"]), vec![file.to_str().expect("a name")]].concat();
+    // Who comes late hears what was kept; who is there hears it at once.
+    let listens = with(&["-t", "long", "-C", "1", "-W", "20"]);
+    let (said, _) = tokio::join!(pods.call(&subscribe, &listens), pods.call(&publish, &says));
+    assert!(said.trim_end() == long.trim_end(), "{} bytes of {}", said.len(), long.len());
+}
+
 /// The server greets, then both shake hands: the client is shown the key that the server has.
 async fn shell(pods: &Pods, host: &str) {
     if let (Some(_), Some(scan)) = (peers::find("sshd"), peers::find("ssh-keyscan")) {
@@ -129,7 +152,7 @@ async fn told(pods: &Pods) {
     assert!(metrics.contains("source=\"default/client\""), "{metrics}");
 }
 
-/// gRPC's and WebSockets' servers, TLS of the application's own, PostgreSQL, MariaDB, Redis: on loopback, as they come.
+/// gRPC's and WebSockets' servers, TLS of the application's own, PostgreSQL, MariaDB, Redis, MQTT's: on loopback, as they come.
 async fn start_applications(pods: &mut Pods) {
     let folder = pods.mesh.folder.path().to_owned();
     let python = pods.python.clone();
@@ -181,6 +204,11 @@ async fn start_applications(pods: &mut Pods) {
         let serve = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", folder.to_str().unwrap()];
         pods.applications.push(pods.server.start("redis", &folder, &redis, &serve));
         ports.push(REDIS);
+    }
+    if let Some(mosquitto) = peers::find("mosquitto") {
+        // Without a file it listens on loopback alone.
+        pods.applications.push(pods.server.start("mosquitto", &folder, &mosquitto, &["-p", &MQTT.to_string()]));
+        ports.push(MQTT);
     }
     pods.listening(&ports).await;
 }
