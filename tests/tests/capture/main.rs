@@ -1,6 +1,7 @@
 //! Transparent capture from outside: unmodified programs in pods (network namespaces), a sidecar in each, and what is seen
 //! on the wire between them. Needs root; says loudly where it cannot run.
 
+mod beside;
 mod declared;
 mod external;
 mod files;
