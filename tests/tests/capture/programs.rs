@@ -5,7 +5,7 @@ use crate::{
     wire::{Tap, tls13_only},
 };
 use std::path::Path;
-use weir_tests::{peers, pods::Pod, process::Process};
+use weir_tests::{eventually, peers, pods::Pod, process::Process};
 
 /// `host:port`, as URIs have it.
 fn at(host: &str, port: u16) -> String {
@@ -224,6 +224,34 @@ fn start_mariadb(server: &Pod, folder: &Path) -> Process {
         folder.join("mariadb").display()
     );
     server.start("mariadb", folder, "sh", &["-c", &script])
+}
+
+/// The timer of each connection to a port, as the kernel has it.
+async fn timers(pod: &Pod, ports: &str) -> Vec<String> {
+    let said = pod.must("ss", &["-tnoH", "state", "established", ports]).await;
+    said.lines().map(|l| l.split("timer:(").nth(1).unwrap_or("none").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn bytes_that_are_silent_are_probed_on_all_three_ways() {
+    let Some(mut pods) = Pods::start(false, "").await else { return };
+    pods.listening(&[ECHO]).await;
+    let folder = pods.mesh.folder.path().to_owned();
+    let until = folder.join("until");
+    let talk = [peer("captured_peer.py"), "silence".into(), V4.into(), ECHO.to_string(), until.display().to_string()];
+    let client = pods.client.start("silence", &folder, &pods.python, &talk.each_ref().map(String::as_str));
+    pods.applications.push(client);
+    // From the client to its sidecar, from there to the other, and from that to the application.
+    for (pod, ports) in
+        [(&pods.client, "sport = :15001"), (&pods.client, "dport = :15006"), (&pods.server, "dport = :7000")]
+    {
+        eventually(&format!("all of {ports} are probed"), 20, || async {
+            let timers = timers(pod, ports).await;
+            (!timers.is_empty() && timers.iter().all(|t| t.starts_with("keepalive,"))).then_some(())
+        })
+        .await;
+    }
+    std::fs::write(until, "").expect("a file");
 }
 
 #[tokio::test]
