@@ -28,6 +28,8 @@ pub enum Command {
     Flame(Flame),
     /// Writes in which order the functions of the sidecar lie in its program.
     Order(Order),
+    /// Leads sidecars that count what they do through every load; `benches/profile` calls it.
+    Profile,
 }
 
 /// How the bench runs.

@@ -6,7 +6,7 @@ use weir_benches::{
     cli::{Cli, Command},
     flame, gate, order,
     peers::relay,
-    run,
+    profile, run,
 };
 
 fn main() -> ExitCode {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Some(Command::Gate(arguments)) => gate::run(arguments),
         Some(Command::Flame(arguments)) => flame::run(arguments),
         Some(Command::Order(arguments)) => order::run(arguments),
+        Some(Command::Profile) => profile::run(),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -114,8 +114,10 @@ impl Report {
         let mut table = Table::new(["", "instructions", "of those cryptography", "allocations"]);
         for (scenario, counts) in &self.results.counts {
             let all = counts.instructions + counts.cryptography;
-            let crypto = if counts.cryptography > 0.0 { format!("{:.0}", counts.cryptography) } else { "–".into() };
-            table.row(format!("{scenario:?}"), [format!("{all:.0}"), crypto, format!("{:.1}", counts.allocations)]);
+            // A program without symbols tells nothing of its functions.
+            let named = |count: f64, digits| if count > 0.0 { format!("{count:.digits$}") } else { "–".into() };
+            let (crypto, allocations) = (named(counts.cryptography, 0), named(counts.allocations, 1));
+            table.row(format!("{scenario:?}"), [format!("{all:.0}"), crypto, allocations]);
         }
         write!(f, "{table}")
     }
@@ -132,5 +134,5 @@ no outlier detection, round robin. Metrics and tracing headers are always on. Ro
 endpoints are the same sidecar at other addresses, so that each has a connection pool of its own.";
 
 const COUNTS: &str = "\
-Both sidecars together, under valgrind's callgrind, one request after the other; the cryptography is told apart where the
-program has symbols. `benches/gate` compares such counts with `benches/baseline.json` in CI.";
+Both sidecars together, under valgrind's callgrind, one request after the other; cryptography and allocations are
+told where the program has symbols. `benches/gate` compares such counts with `benches/baseline.json` in CI.";
