@@ -17,6 +17,9 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Silence that ends nothing.
+pub const FOREVER: Duration = Duration::MAX;
+
 /// The memory of one direction of one tunnel, in bytes.
 const BUFFER: usize = 16 * 1024;
 

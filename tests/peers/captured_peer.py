@@ -4,6 +4,8 @@
 that greets first, and one that sends back what it is sent. `serve-on ADDRESS ECHO_PORT`: only the last, on an address.
 `greeted ADDRESS PORT N`: connects N times, waits for the greeting, and says how many milliseconds each took.
 `first ADDRESS PORT TEXT`: sends a text, and says what comes back until the end of a line.
+`silence ADDRESS PORT FILE`: until there is such a file, says one word on one connection, and nothing more.
+`silent ADDRESS PORT TEXT`: the same, when nothing has come for half a second before.
 `half ADDRESS PORT`: sends, ends its own half, and says what comes back until the end.
 `talk ADDRESS PORT FILE`: until there is such a file, talks on one connection, and beside it on a new one each time; says
 how often."""
@@ -84,6 +86,23 @@ def first(address, port, text):
         print(connection.recv(4096).decode(errors="replace"))
 
 
+def silence(address, port, until):
+    with socket.create_connection((address, port), timeout=20) as connection:
+        echoed(connection, b"\x01word")
+        while not os.path.exists(until):
+            time.sleep(0.05)
+
+
+def silent(address, port, text):
+    with socket.create_connection((address, port), timeout=0.5) as connection:
+        try:
+            raise SystemExit(f"it speaks first: {connection.recv(4096)}")
+        except TimeoutError:
+            connection.settimeout(20)
+        connection.sendall(text.encode())
+        print(connection.recv(4096).decode(errors="replace"))
+
+
 def half(address, port):
     sent = b"scratchless" * 10_000
     with socket.create_connection((address, port), timeout=20) as connection:
@@ -132,5 +151,9 @@ if __name__ == "__main__":
         talk(rest[0], int(rest[1]), rest[2])
     elif what == "half":
         half(rest[0], int(rest[1]))
+    elif what == "silence":
+        silence(rest[0], int(rest[1]), rest[2])
+    elif what == "silent":
+        silent(rest[0], int(rest[1]), rest[2])
     else:
         first(rest[0], int(rest[1]), rest[2])

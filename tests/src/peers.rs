@@ -29,3 +29,14 @@ pub fn python() -> Option<PathBuf> {
     eprintln!("SKIPPED: the Python peers are not installed; run tests/setup to have this tested");
     None
 }
+
+/// The same, where it has this module too.
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    let python = python()?;
+    if Command::new(&python).args(["-c", &format!("import {module}")]).output().ok()?.status.success() {
+        return Some(python);
+    }
+    assert!(std::env::var_os("WEIR_NO_SKIP").is_none(), "Python's {module} is not installed: run tests/setup");
+    eprintln!("SKIPPED: Python's {module} is not installed; run tests/setup to have this tested");
+    None
+}

@@ -13,9 +13,9 @@ pub(super) const LONG_IDLE: Duration = Duration::from_secs(3600);
 
 /// How long a connection to the world outside may take to be made: as long as systems themselves try.
 pub(super) const LONG_CONNECT: Duration = Duration::from_secs(120);
-/// Connections to the world outside that have been still for so long are taken for abandoned: longer than systems' own
-/// keep-alive probes (two hours).
-pub(super) const ABANDONED: Duration = Duration::from_secs(3 * 3600);
+/// Bytes that have been still for so long are taken for abandoned. Whether both ends are still there is for keep-alive
+/// probes to tell.
+pub(super) const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// A policy in force: every part is decided.
 #[derive(Debug, Clone)]
@@ -41,12 +41,12 @@ pub(super) fn effective(world: &World, targets: &[&Key]) -> Effective {
     decide(own.over(&world.mesh().defaults).over(&Settings::built_in()))
 }
 
-/// How long bytes (no HTTP) may be still: what is said of the service itself, or else an hour. The default for HTTP
-/// streams would cut the idle connections of database pools.
+/// How long bytes (no HTTP) may be still: what is said of the service itself, or else a day. The default for HTTP
+/// streams would cut the idle connections of database pools, and an hour those of a night.
 pub(super) fn bytes_idle(world: &World, service: &Key) -> Option<Duration> {
     match world.settings(service).and_then(|said| said.idle_timeout) {
         Some(said) => said.on(),
-        None => Some(LONG_IDLE),
+        None => Some(ABANDONED),
     }
 }
 

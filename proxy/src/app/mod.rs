@@ -153,6 +153,7 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
         workers: options.workers,
         client: Arc::new(tls::Client::new(identity.contexts().clone(), HANDSHAKE)),
         resolver: Arc::new(Resolver::new(resolvers.clone())),
+        beside: Arc::default(),
         metrics: metrics.clone(),
         workload: options.node.id().into(),
         born: Instant::now(),

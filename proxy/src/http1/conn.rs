@@ -383,7 +383,9 @@ impl Conn {
 
     /// The connection itself, and what has been read and not been used: it goes on as something else.
     pub fn take_over(&mut self) -> Option<Taken> {
-        Some(Taken { io: self.io.take()?, first: std::mem::take(&mut self.read).freeze() })
+        let io = self.io.take()?;
+        io.keep();
+        Some(Taken { io, first: std::mem::take(&mut self.read).freeze() })
     }
 
     /// Hands the connection to whoever asked for it ([`super::Takeover`]).

@@ -31,6 +31,10 @@ use tokio::{
 /// How long a write may wait for a peer that does not read.
 pub const WRITE_STALL: Duration = Duration::from_secs(60);
 
+/// How long a connection that carries bytes is silent before it is probed, and between probes: less than what remembers
+/// connections on the way does (some, four minutes).
+const KEPT: Duration = Duration::from_secs(60);
+
 /// A connection, plain or TLS.
 pub struct Io {
     wire: Wire,
@@ -101,6 +105,13 @@ impl Io {
             Wire::Client(tls) => tls.get_ref().0.tcp(),
             Wire::Server(tls) => tls.get_ref().0.tcp(),
         })
+    }
+
+    /// Keeps it as what carries bytes has to be kept, which may be silent for long: what stands between (address
+    /// translation, firewalls) does not forget it, and a peer that is gone without a word is found out within four minutes.
+    /// The application's own keep-alive goes no further than the sidecar.
+    pub fn keep(&self) {
+        self.probe(KEPT);
     }
 
     /// Has the kernel ask the peer's, each `interval` of silence, whether it still knows the connection.

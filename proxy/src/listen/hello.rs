@@ -34,19 +34,20 @@ pub fn server_name(read: &[u8]) -> Hello {
     if read.len() > MOST {
         return Hello::Other;
     }
-    let Some(message) = joined(read) else { return Hello::Other };
+    let (message, cut) = joined(read);
+    let unfinished = if cut { Hello::Other } else { Hello::More };
     match message.first() {
-        None => return Hello::More,
+        None => return unfinished,
         Some(&CLIENT_HELLO) => {}
         Some(_) => return Hello::Other,
     }
-    let Some(length) = message.get(1..4) else { return Hello::More };
+    let Some(length) = message.get(1..4) else { return unfinished };
     let length = length.iter().fold(0, |n, b| n << 8 | usize::from(*b));
     if length > MOST {
         return Hello::Other;
     }
     match message.get(4..4 + length) {
-        None => Hello::More,
+        None => unfinished,
         Some(body) => match name_in(body) {
             Ok(name) => Hello::Name(name),
             Err(Malformed) => Hello::Other,
@@ -56,24 +57,24 @@ pub fn server_name(read: &[u8]) -> Hello {
 
 struct Malformed;
 
-/// The handshake bytes of the records; `None`: one of another kind stands before the first message's beginning.
-fn joined(read: &[u8]) -> Option<Vec<u8>> {
+/// The handshake bytes of the records, and whether one of another kind follows: before the end of a message that is a
+/// fault (RFC 8446 §5.1).
+fn joined(read: &[u8]) -> (Vec<u8>, bool) {
     let mut message = Vec::new();
     let mut rest = read;
     while let [kind, major, _, high, low, after @ ..] = rest {
         if (*kind, *major) != (HANDSHAKE, 3) {
-            // What follows a whole message may be anything; before that it is a fault.
-            return (message.len() >= 4).then_some(message);
+            return (message, true);
         }
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         let there = after.len().min(length);
-        message.extend_from_slice(after.get(..there)?);
+        message.extend_from_slice(after.get(..there).unwrap_or_default());
         if there < length {
-            return Some(message);
+            return (message, false);
         }
-        rest = after.get(length..)?;
+        rest = after.get(length..).unwrap_or_default();
     }
-    Some(message)
+    (message, false)
 }
 
 /// A cursor that never reads past the end.
@@ -132,13 +133,13 @@ fn host(name: &[u8]) -> Result<String, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
 
     /// What rustls really sends.
-    fn real(name: &'static str) -> Vec<u8> {
+    pub(in crate::listen) fn real(name: &'static str) -> Vec<u8> {
         let roots = rustls::RootCertStore::empty();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -174,6 +175,16 @@ mod tests {
             .collect();
         assert_eq!(server_name(&records), Hello::Name(Some("db.example.com".into())));
         assert_eq!(server_name(&records[..records.len() - 1]), Hello::More);
+    }
+
+    #[test]
+    fn a_hello_that_is_broken_off_by_another_record_is_none() {
+        let sent = real("db.example.com");
+        for n in [1, 3, 4, 60] {
+            let begun = [&[22, 3, 1, 0, n][..], &sent[5..5 + usize::from(n)]].concat();
+            assert_eq!(server_name(&begun), Hello::More, "{n}");
+            assert_eq!(server_name(&[&begun[..], b"\x15\x03\x01\x00\x02\x02\x28"].concat()), Hello::Other, "{n}");
+        }
     }
 
     #[test]

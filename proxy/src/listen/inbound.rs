@@ -75,6 +75,7 @@ impl Inbound {
 
     /// Serves one connection.
     pub async fn connection(self, worker: usize, tcp: TcpStream, peer: SocketAddr) {
+        self.inner.state.beside().learn(&tcp, peer);
         let captured = match self.inner.probes.is_some() {
             true => match original::destination(&tcp) {
                 Ok(captured) => captured.map(|address| Captured { address, name: original::name(address) }),

@@ -209,4 +209,15 @@ mod tests {
             assert_eq!(name(nameless), Said::Nothing, "{:?}", String::from_utf8_lossy(nameless));
         }
     }
+
+    #[test]
+    fn a_host_is_told_by_the_server_name_of_tls_as_soon_as_it_is_whole() {
+        let hello = hello::tests::real("API.Example");
+        assert_eq!(name(&hello), Said::Tls("api.example".into()));
+        assert_eq!(name(&hello).sni(), Some("api.example".into()));
+        for end in 1..hello.len() {
+            assert_eq!(name(&hello[..end]), Said::More, "{end}");
+        }
+        assert_eq!(name(&hello::tests::real("192.0.2.1")), Said::Nothing, "TLS that asks for nobody");
+    }
 }

@@ -19,8 +19,8 @@ use std::{
 
 /// Endpoints that are tried for one connection.
 const TRIES: usize = 3;
-/// A tunnel on which nothing moves for so long is ended, unless its route says otherwise.
-pub const IDLE: Duration = Duration::from_secs(3600);
+/// Where it is detected what is spoken, bytes may be silent for so long at least.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// How long a connection waits for the configuration of a destination that nobody has called before.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -49,6 +49,8 @@ impl Opened {
     /// read of each already.
     pub async fn carry(self, with: Io, client: Vec<u8>, server: Vec<u8>, counted: Counted) {
         let Some(io) = self.io else { return };
+        io.keep();
+        with.keep();
         let (client, server) = (Taken { io: with, first: client.into() }, Taken { io, first: server.into() });
         let moved = tunnel::join(client, server, self.idle, counted).await;
         self.cluster.metrics.carried(moved.forth, moved.back);
@@ -59,7 +61,9 @@ impl Opened {
 pub async fn open(state: &Arc<State>, authority: &str, record: &Record) -> Result<(Io, Duration)> {
     let host = find(state, authority).await?;
     let opened = through(&host, record).await?;
-    Ok((opened.io.ok_or(Kind::Internal)?, opened.idle))
+    let io = opened.io.ok_or(Kind::Internal)?;
+    io.keep();
+    Ok((io, opened.idle))
 }
 
 /// What is known of a destination, asked for where nothing is.
@@ -75,9 +79,7 @@ pub async fn find(state: &Arc<State>, authority: &str) -> Result<Arc<Host>> {
 pub async fn through(host: &Host, record: &Record) -> Result<Opened> {
     let (cluster, idle) = drawn(host, record)?;
     let (io, call) = dialled(&cluster, record).await?;
-    // Where it is detected, the time that is said is HTTP's: database pools are idle for longer.
-    let idle = if host.speech == Speech::Detect { idle.max(IDLE) } else { idle };
-    Ok(Opened { io: Some(io), idle, cluster, _call: Some(call) })
+    Ok(Opened { io: Some(io), idle: idle_as(host.speech, idle), cluster, _call: Some(call) })
 }
 
 /// Connects to where a captured connection was meant to go: what is there is not of the mesh.
@@ -99,19 +101,28 @@ fn drawn(host: &Host, record: &Record) -> Result<(Arc<Cluster>, Duration)> {
         r.metrics = Some(target.metrics.clone());
     });
     let cluster = target.cluster.clone().ok_or(Kind::ClusterNotFound)?;
-    Ok((cluster, forward.idle_timeout.unwrap_or(IDLE)))
+    Ok((cluster, forward.idle_timeout.unwrap_or(tunnel::FOREVER)))
+}
+
+/// How long bytes may be silent, where a route says this.
+fn idle_as(speech: Speech, said: Duration) -> Duration {
+    match speech {
+        // The time that is said is HTTP's: database pools are idle for longer.
+        Speech::Detect => said.max(IDLE),
+        Speech::Http | Speech::Bytes | Speech::Outside => said,
+    }
 }
 
 /// Connects to where a captured connection in was meant to go, on this very machine; it may be silent for so long.
 pub async fn there(cluster: &Arc<Cluster>, address: SocketAddr, idle: Option<Duration>) -> Result<Opened> {
     let io = cluster.dialer.bytes(address, false).await?;
-    Ok(Opened { io: Some(io), idle: idle.unwrap_or(IDLE), cluster: cluster.clone(), _call: None })
+    Ok(Opened { io: Some(io), idle: idle.unwrap_or(tunnel::FOREVER), cluster: cluster.clone(), _call: None })
 }
 
 /// Connects to an endpoint of a cluster; it may be silent for so long.
 pub async fn to(cluster: &Arc<Cluster>, idle: Option<Duration>, record: &Record) -> Result<Opened> {
     let (io, call) = dialled(cluster, record).await?;
-    Ok(Opened { io: Some(io), idle: idle.unwrap_or(IDLE), cluster: cluster.clone(), _call: Some(call) })
+    Ok(Opened { io: Some(io), idle: idle.unwrap_or(tunnel::FOREVER), cluster: cluster.clone(), _call: Some(call) })
 }
 
 async fn dialled(cluster: &Arc<Cluster>, record: &Record) -> Result<(Io, Call)> {
@@ -139,4 +150,17 @@ async fn dialled(cluster: &Arc<Cluster>, record: &Record) -> Result<(Io, Call)> 
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_detected_may_be_silent_for_a_day_and_others_as_long_as_it_is_said() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        assert_eq!(idle_as(Speech::Detect, minutes(5)), minutes(24 * 60));
+        assert_eq!(idle_as(Speech::Detect, tunnel::FOREVER), tunnel::FOREVER);
+        assert_eq!(idle_as(Speech::Bytes, minutes(5)), minutes(5));
+    }
 }

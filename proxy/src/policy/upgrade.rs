@@ -9,7 +9,6 @@ use crate::{
     tunnel::{self, Tunnel},
 };
 use http::{HeaderValue, StatusCode, header};
-use std::time::Duration;
 
 /// Joins both sides of an upgrade.
 pub struct Upgrades<N> {
@@ -18,9 +17,6 @@ pub struct Upgrades<N> {
     /// What carries the bytes afterwards.
     pub tunnel: Tunnel,
 }
-
-/// An upgraded connection on which nothing moves for so long is ended, unless the route says otherwise.
-const IDLE: Duration = Duration::from_secs(3600);
 
 impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Upgrades<N> {
     type Failure = Error;
@@ -32,9 +28,10 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Upgrades<N> {
             headers.insert(header::UPGRADE, upgrade.protocol);
             routed.request.upgrading = true;
             let idle = match &routed.route.action {
-                crate::state::RouteAction::Forward(f) => f.idle_timeout.unwrap_or(IDLE),
-                _ => IDLE,
+                crate::state::RouteAction::Forward(f) => f.idle_timeout,
+                _ => None,
             };
+            let idle = idle.unwrap_or(tunnel::FOREVER);
             (upgrade.client, idle)
         });
         let mut response = self.next.call(routed).await?;

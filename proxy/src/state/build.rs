@@ -317,6 +317,11 @@ fn dialer(parts: &Parts, config: &model::Cluster, limits: &Arc<ClusterLimits>) -
             Discovery::Dns { host, .. } => Some((host.clone(), parts.resolver.clone())),
             _ => None,
         },
+        // What is called in plain text at a fixed address is our own application.
+        beside: match &config.discovery {
+            Discovery::Static(_) if config.tls.is_none() => Some(parts.beside.clone()),
+            _ => None,
+        },
     }
 }
 

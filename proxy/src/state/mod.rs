@@ -17,7 +17,7 @@ pub use names::{NameEntry, Named};
 pub use probes::{AtPort, Probes};
 pub use routes::{Forward, Route, RouteAction, RouteTable, Target};
 
-use crate::{resolve::Resolver, telemetry::Metrics, tls};
+use crate::{resolve::Resolver, telemetry::Metrics, tls, upstream::Beside};
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -49,6 +49,8 @@ pub struct Parts {
     pub client: Arc<tls::Client>,
     /// Finds hosts outside the mesh.
     pub resolver: Arc<Resolver>,
+    /// Where else than on loopback the application may listen.
+    pub beside: Arc<Beside>,
     /// Where metric handles come from.
     pub metrics: Arc<Metrics>,
     /// What this sidecar's workload is called in metrics.
@@ -130,6 +132,11 @@ impl State {
     /// What a kubelet may ask the application.
     pub fn probes(&self, probes: &[Probe]) -> Probes {
         Probes::new(&self.parts, probes)
+    }
+
+    /// Where else than on loopback the application may listen.
+    pub fn beside(&self) -> &Beside {
+        &self.parts.beside
     }
 
     /// The present configuration.

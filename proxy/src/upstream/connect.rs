@@ -1,6 +1,10 @@
 //! One new connection to an endpoint: TCP, mutual TLS where its cluster asks for it, then the HTTP handshake.
 
-use super::{Io, http1, http2};
+use super::{
+    Io,
+    beside::{Beside, is_usual},
+    http1, http2,
+};
 use crate::{
     error::{Error, Kind, Result},
     io::Ahead,
@@ -10,6 +14,7 @@ use crate::{
 };
 use std::{
     future::Future,
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Arc,
@@ -41,6 +46,8 @@ pub struct Dialer {
     pub client: Arc<tls::Client>,
     /// The host that is called, where only its name is known: of an endpoint's address the port alone counts.
     pub host: Option<(Arc<str>, Arc<Resolver>)>,
+    /// The endpoint is the application beside us: where else it may listen.
+    pub beside: Option<Arc<Beside>>,
 }
 
 /// Whom a TLS connection is for.
@@ -115,9 +122,15 @@ impl Dialer {
     async fn open(&self, address: SocketAddr, mesh: bool, alpn: &[Alpn]) -> Result<Io> {
         let tcp = match &self.host {
             Some((host, resolver)) => self.host(host, resolver, address.port()).await?,
-            None => TcpStream::connect(address)
-                .await
-                .map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?,
+            None => {
+                let tcp = match (TcpStream::connect(address).await, &self.beside) {
+                    (Err(e), Some(beside)) if is_usual(address) && e.kind() == ErrorKind::ConnectionRefused => {
+                        Box::pin(beside.connect(address.port(), e)).await
+                    }
+                    (tcp, _) => tcp,
+                };
+                tcp.map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?
+            }
         };
         tcp.set_nodelay(true).ok();
         match self.tls.as_ref().filter(|_| mesh) {

@@ -1,5 +1,6 @@
 //! Connections to endpoints: made (`connect`), kept (`pool`), lent for one exchange (`lease`).
 
+mod beside;
 mod connect;
 pub(crate) mod exchange;
 mod http1;
@@ -9,6 +10,7 @@ mod pool;
 mod waiting;
 
 pub use crate::io::Io;
+pub use beside::Beside;
 pub use connect::{ConnectionCount, Dialer, TlsTarget};
 pub use exchange::{Exchange, Outgoing, Unsent};
 pub use pool::Pool;

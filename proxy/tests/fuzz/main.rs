@@ -1,7 +1,7 @@
 //! Runs the fuzz targets on stable: every file of their corpora, then mutations of them, drawn from a seed.
 //!
 //! `WEIR_FUZZ` is how many mutations each gets (5,000 unless it says otherwise), `WEIR_SEED` the seed. For hours and with
-//! coverage there is `cargo +nightly fuzz run <target>` in `proxy`.
+//! coverage there is `cargo fuzz run -s none <target>` in `proxy`.
 
 mod targets;
 
@@ -92,4 +92,4 @@ macro_rules! fuzz {
     ($($name:ident)+) => { $(#[test] fn $name() { run(stringify!($name)); })+ };
 }
 
-fuzz! { request_head response_head chunked_body timeout traceparent rewrite documents client_hello }
+fuzz! { request_head response_head chunked_body timeout traceparent rewrite documents client_hello resource }

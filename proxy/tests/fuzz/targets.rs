@@ -4,7 +4,10 @@
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use std::time::Duration;
-use weir_config::model::{PathMatch, PathRewrite};
+use weir_config::{
+    model::{Kind, PathMatch, PathRewrite},
+    xds::{Class, decode, encode},
+};
 use weir_proxy::{
     http1::{Fault, MAX_HEAD_BYTES, MAX_HEADERS, chunked, head},
     listen::{Hello, server_name},
@@ -194,11 +197,25 @@ pub fn documents(data: &[u8]) {
     }
 }
 
+/// A resource of the control plane is read or refused, and what is refused says why; what is read can be said again, and
+/// means the same. The first byte says which kind it is.
+pub fn resource(data: &[u8]) {
+    let Some((kind, body)) = data.split_first() else { return };
+    let Some(kind) = Kind::ALL.get(usize::from(*kind)).copied() else { return };
+    match decode(kind, body) {
+        Ok(read) => {
+            let again = decode(kind, &encode(&read.resource, Class::Sidecar)).expect("what is written is read");
+            assert_eq!(again.resource, read.resource);
+        }
+        Err(rejected) => assert!(!rejected.issues.is_empty()),
+    }
+}
+
 /// What must hold of the bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 9] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked_body", chunked_body),
@@ -207,4 +224,5 @@ pub const ALL: [(&str, Target); 8] = [
     ("rewrite", rewrite),
     ("documents", documents),
     ("client_hello", client_hello),
+    ("resource", resource),
 ];

@@ -23,6 +23,11 @@ spec: {hosts: [db.example], ports: [{port: 7777, protocol: TCP}]}
 ---
 apiVersion: weir.dev/v1alpha1
 kind: ExternalService
+metadata: {name: other-db}
+spec: {hosts: [other-db.example], ports: [{port: 7777, protocol: TCP}], addresses: [10.9.0.6]}
+---
+apiVersion: weir.dev/v1alpha1
+kind: ExternalService
 metadata: {name: fixed}
 spec: {hosts: [fixed.example], ports: [{port: 443, protocol: TLS}], addresses: [10.9.0.5]}
 ---
@@ -32,9 +37,13 @@ metadata: {name: mesh}
 spec: {outboundTrafficPolicy: {mode: RegistryOnly}}
 ";
 
+/// The fifth pod's.
+const ELSEWHERE: &str = "10.9.0.6";
+
 /// Everything that is started outside.
 struct Outside {
     pod: Pod,
+    _other: Pod,
     _resolver: (Pod, Process),
     _servers: Vec<Process>,
 }
@@ -44,7 +53,8 @@ async fn outside(pods: &mut Pods, dnsmasq: &Path, openssl: &Path) -> Outside {
     let resolver = resolver(pods, dnsmasq, &records).await;
     let folder = pods.mesh.folder.path().to_owned();
     let pod = pods.network.pod("outside", &folder);
-    assert_eq!(pod.v4.to_string(), OUTSIDE);
+    let other = pods.network.pod("elsewhere", &folder);
+    assert_eq!((&*pod.v4.to_string(), &*other.v4.to_string()), (OUTSIDE, ELSEWHERE));
     let (key, certificate) = (folder.join("out.key"), folder.join("out.pem"));
     let (key, certificate) = (key.to_str().expect("a name"), certificate.to_str().expect("a name"));
     let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
@@ -58,13 +68,18 @@ async fn outside(pods: &mut Pods, dnsmasq: &Path, openssl: &Path) -> Outside {
         pod.start("tls", &folder, openssl, &tls),
         pod.start("http", &folder, &pods.python, &["-m", "http.server", "80", "--bind", OUTSIDE, "-d", web]),
         pod.start("echo", &folder, &pods.python, &[&peer("captured_peer.py"), "serve-on", OUTSIDE, "7777"]),
+        other.start("other", &folder, &pods.python, &["-m", "http.server", "7777", "--bind", ELSEWHERE, "-d", web]),
     ];
     let see = "import socket, sys; [socket.create_connection((sys.argv[1], int(p))) for p in sys.argv[2:]]";
     eventually("all of them listen", 30, || async {
         pod.run(&pods.python, &["-c", see, OUTSIDE, "80", "443", "7777"]).await.0.then_some(())
     })
     .await;
-    Outside { pod, _resolver: resolver, _servers: servers }
+    eventually("the other listens", 30, || async {
+        other.run(&pods.python, &["-c", see, ELSEWHERE, "7777"]).await.0.then_some(())
+    })
+    .await;
+    Outside { pod, _other: other, _resolver: resolver, _servers: servers }
 }
 
 /// Calls with names that this resolver answers.
@@ -117,6 +132,9 @@ async fn hosts_are_known_by_their_names_and_no_others_may_be_called() {
         let (content, said) = call(arguments).await;
         assert!(!content && !said.contains("the outside"), "{arguments:?}: {said}");
     }
+    // TLS where HTTP is declared.
+    let (content, said) = call(&["https://api.example:80/"]).await;
+    assert!(!content, "{said}");
     // Bytes say no name: the host has an address of its own.
     bytes(&pods).await;
     let (content, _) = call(&["--resolve", "gone.example:443:10.9.0.5", "https://gone.example/"]).await;
@@ -127,13 +145,27 @@ async fn hosts_are_known_by_their_names_and_no_others_may_be_called() {
 }
 
 async fn bytes(pods: &Pods) {
-    let find = "import socket; print(socket.getaddrinfo('db.example', 7777, socket.AF_INET)[0][4][0])";
+    let db = found(pods, "db.example").await;
+    assert!(db.starts_with("240."), "{db}");
+    assert_eq!(pods.plain(&["half", &db, "7777"]).await.trim(), "all came back");
+    // Another on the same port is another, whoever was called first.
+    let other = found(pods, "other-db.example").await;
+    assert_ne!(db, other);
+    let ask = "HEAD /page HTTP/1.0\r\n\r\n";
+    for _ in 0..2 {
+        assert!(pods.plain(&["first", &other, "7777", ask]).await.starts_with("HTTP/1.0 200"));
+        assert_eq!(pods.plain(&["first", &db, "7777", ask]).await.replace("\r\n", "").trim(), "HEAD /page HTTP/1.0");
+    }
+}
+
+/// What a name means to a program in the client's pod.
+async fn found(pods: &Pods, name: &str) -> String {
+    let find = format!("import socket; print(socket.getaddrinfo('{name}', 7777, socket.AF_INET)[0][4][0])");
     let file = pods.mesh.folder.path().join("resolv.client");
     let script = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.display());
     let python = pods.python.to_str().expect("a name");
-    let address = pods.call("unshare", &["-m", "--", "sh", "-c", &script, "sh", python, "-c", find]).await;
-    assert!(address.starts_with("240."), "{address}");
-    assert_eq!(pods.plain(&["half", address.trim(), "7777"]).await.trim(), "all came back");
+    let address = pods.call("unshare", &["-m", "--", "sh", "-c", &script, "sh", python, "-c", &find]).await;
+    address.trim().to_owned()
 }
 
 async fn told(pods: &Pods) {
@@ -143,6 +175,8 @@ async fn told(pods: &Pods) {
         "weir_tcp_destination_bytes_total{destination=\"x.files.example:443\"",
         "weir_tcp_destination_bytes_total{destination=\"db.example:7777\"",
         "destination=\"api.example:80\",route=\"default\"",
+        "weir_protocol_detect_total{direction=\"outbound\",result=\"tls\",method=\"client_bytes\"} 5",
+        "weir_connections_refused_total{direction=\"outbound\",reason=\"bytes_refused\"} 1",
         "weir_connections_refused_total{direction=\"outbound\",reason=\"route_not_found\"} 6",
         "weir_connections_refused_total{direction=\"outbound\",reason=\"name_unresolved\"} 1",
     ] {

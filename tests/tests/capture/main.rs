@@ -1,7 +1,10 @@
 //! Transparent capture from outside: unmodified programs in pods (network namespaces), a sidecar in each, and what is seen
 //! on the wire between them. Needs root; says loudly where it cannot run.
 
+mod beside;
+mod declared;
 mod external;
+mod files;
 mod names;
 mod probes;
 mod programs;
@@ -38,8 +41,10 @@ const GRPC: u16 = 9000;
 const WEBSOCKET: u16 = 8081;
 const TLS: u16 = 8443;
 const POSTGRES: u16 = 5432;
+const MARIADB: u16 = 3306;
 const REDIS: u16 = 6379;
 const SSH: u16 = 2222;
+const MQTT: u16 = 1883;
 
 /// The service's addresses.
 const V4: &str = "10.96.0.7";
@@ -50,7 +55,7 @@ const RESOLVER: &str = "10.9.0.4";
 
 /// One service with all ports, of which nobody says what they speak.
 fn documents(server: IpAddr) -> String {
-    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, REDIS, SSH]
+    let ports: Vec<_> = [HTTP, SMTP, ECHO, GRPC, WEBSOCKET, TLS, POSTGRES, MARIADB, REDIS, SSH, MQTT]
         .iter()
         .map(|port| format!("{{name: p{port}, port: {port}}}"))
         .collect();

@@ -1,11 +1,11 @@
 //! Programs as they are, over IPv4 and IPv6, through two captured sidecars; mutual TLS and nothing else on the wire.
 
 use crate::{
-    ECHO, GRPC, HTTP, POSTGRES, Pods, REDIS, SMTP, SSH, TLS, V4, V6, WEBSOCKET, peer,
+    ECHO, GRPC, HTTP, MARIADB, MQTT, POSTGRES, Pods, REDIS, SMTP, SSH, TLS, V4, V6, WEBSOCKET, peer,
     wire::{Tap, tls13_only},
 };
 use std::path::Path;
-use weir_tests::peers;
+use weir_tests::{eventually, peers, pods::Pod, process::Process};
 
 /// `host:port`, as URIs have it.
 fn at(host: &str, port: u16) -> String {
@@ -32,6 +32,7 @@ async fn every_program(v6: bool) {
     http(&pods, &curl, host).await;
     grpc_and_websockets(&pods, host).await;
     databases(&pods, host).await;
+    broker(&pods, host).await;
     shell(&pods, host).await;
     let mail = pods.plain(&["greeted", host, &SMTP.to_string(), "1"]).await;
     assert!(mail.trim().parse::<f64>().is_ok(), "{mail}");
@@ -69,6 +70,9 @@ async fn databases(pods: &Pods, host: &str) {
         let said = pods.call(psql, &["-tA", &to, "-c", ask]).await;
         assert_eq!(said.trim(), "scratchless|100000", "port {port}");
     }
+    if let (Some(_), Some(mariadb)) = (peers::find("mariadbd"), peers::find("mariadb")) {
+        rows(pods, &mariadb, host).await;
+    }
     if let Some(redis) = peers::find("redis-cli") {
         let port = REDIS.to_string();
         let said = pods.call(&redis, &["-h", host, "-p", &port, "set", "key", "scratchless"]).await;
@@ -77,6 +81,45 @@ async fn databases(pods: &Pods, host: &str) {
         // In words, as by hand: a line that begins like a request and is none.
         assert_eq!(pods.plain(&["first", host, &port, "GET key\r\n"]).await.trim(), "$11\r\nscratchless");
     }
+}
+
+/// The server greets, the client says who it is; then rows, there and back.
+async fn rows(pods: &Pods, mariadb: &Path, host: &str) {
+    let port = MARIADB.to_string();
+    let usual = ["--no-defaults", "-h", host, "-P", &port, "-u", "root", "-N", "-B", "-e"];
+    let ask = async |sql: &str| pods.call(mariadb, &[&usual[..], &[sql]].concat()).await;
+    assert_eq!(ask("SELECT CONCAT('scratch', 'less'), 6 * 7").await.trim(), "scratchless\t42");
+    let values: Vec<_> = (1..=4000).map(|n| format!("({n}, 'scratchless {n}')")).collect();
+    let fill = format!(
+        "CREATE DATABASE mesh; CREATE TABLE mesh.rows_of (n INT PRIMARY KEY, said VARCHAR(99)); \
+         INSERT INTO mesh.rows_of VALUES {}",
+        values.join(", ")
+    );
+    ask(&fill).await;
+    let all: String = (1..=4000).map(|n| format!("{n}\tscratchless {n}\n")).collect();
+    assert!(ask("SELECT n, said FROM mesh.rows_of ORDER BY n").await == all, "not the rows that were written");
+}
+
+/// A message that is kept for who comes later, and half a megabyte.
+async fn broker(pods: &Pods, host: &str) {
+    let (Some(_), Some(publish), Some(subscribe)) =
+        (peers::find("mosquitto"), peers::find("mosquitto_pub"), peers::find("mosquitto_sub"))
+    else {
+        return;
+    };
+    let port = MQTT.to_string();
+    let with = |more: &[&'static str]| [&["-h", host, "-p", &port, "-q", "1"][..], more].concat();
+    pods.call(&publish, &with(&["-t", "kept", "-r", "-m", "scratchless"])).await;
+    let said = pods.call(&subscribe, &with(&["-t", "kept", "-C", "1", "-W", "20"])).await;
+    assert_eq!(said.trim(), "scratchless");
+    let long = "scratchless ".repeat(40_000);
+    let file = pods.mesh.folder.path().join("message");
+    std::fs::write(&file, &long).expect("a file");
+    let says = [with(&["-t", "long", "-r", "-f"]), vec![file.to_str().expect("a name")]].concat();
+    // Who comes late hears what was kept; who is there hears it at once.
+    let listens = with(&["-t", "long", "-C", "1", "-W", "20"]);
+    let (said, _) = tokio::join!(pods.call(&subscribe, &listens), pods.call(&publish, &says));
+    assert!(said.trim_end() == long.trim_end(), "{} bytes of {}", said.len(), long.len());
 }
 
 /// The server greets, then both shake hands: the client is shown the key that the server has.
@@ -109,7 +152,7 @@ async fn told(pods: &Pods) {
     assert!(metrics.contains("source=\"default/client\""), "{metrics}");
 }
 
-/// gRPC's and WebSockets' servers, TLS of the application's own, PostgreSQL, Redis: on loopback, as they come.
+/// gRPC's and WebSockets' servers, TLS of the application's own, PostgreSQL, MariaDB, Redis, MQTT's: on loopback, as they come.
 async fn start_applications(pods: &mut Pods) {
     let folder = pods.mesh.folder.path().to_owned();
     let python = pods.python.clone();
@@ -152,13 +195,63 @@ async fn start_applications(pods: &mut Pods) {
         pods.applications.push(pods.server.start("postgres", &folder, "sh", &["-c", &script]));
         ports.push(POSTGRES);
     }
+    if peers::find("mariadbd").is_some() {
+        pods.applications.push(start_mariadb(&pods.server, &folder));
+        ports.push(MARIADB);
+    }
     if let Some(redis) = peers::find("redis-server") {
         let port = REDIS.to_string();
         let serve = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", folder.to_str().unwrap()];
         pods.applications.push(pods.server.start("redis", &folder, &redis, &serve));
         ports.push(REDIS);
     }
+    if let Some(mosquitto) = peers::find("mosquitto") {
+        // Without a file it listens on loopback alone.
+        pods.applications.push(pods.server.start("mosquitto", &folder, &mosquitto, &["-p", &MQTT.to_string()]));
+        ports.push(MQTT);
+    }
     pods.listening(&ports).await;
+}
+
+/// As nobody, in a folder of its own; the system's own instance, if there is one, knows nothing of it.
+fn start_mariadb(server: &Pod, folder: &Path) -> Process {
+    let script = format!(
+        "set -e; mkdir -p {0}; chown nobody {0}\n\
+         own='--no-defaults --user=nobody --datadir={0} --innodb-log-file-size=4M'\n\
+         mariadb-install-db $own --auth-root-authentication-method=normal --skip-test-db\n\
+         exec mariadbd $own --bind-address=127.0.0.1 --port={MARIADB} --socket={0}/socket --pid-file={0}/pid \
+         --skip-name-resolve --skip-ssl --innodb-buffer-pool-size=16M",
+        folder.join("mariadb").display()
+    );
+    server.start("mariadb", folder, "sh", &["-c", &script])
+}
+
+/// The timer of each connection to a port, as the kernel has it.
+async fn timers(pod: &Pod, ports: &str) -> Vec<String> {
+    let said = pod.must("ss", &["-tnoH", "state", "established", ports]).await;
+    said.lines().map(|l| l.split("timer:(").nth(1).unwrap_or("none").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn bytes_that_are_silent_are_probed_on_all_three_ways() {
+    let Some(mut pods) = Pods::start(false, "").await else { return };
+    pods.listening(&[ECHO]).await;
+    let folder = pods.mesh.folder.path().to_owned();
+    let until = folder.join("until");
+    let talk = [peer("captured_peer.py"), "silence".into(), V4.into(), ECHO.to_string(), until.display().to_string()];
+    let client = pods.client.start("silence", &folder, &pods.python, &talk.each_ref().map(String::as_str));
+    pods.applications.push(client);
+    // From the client to its sidecar, from there to the other, and from that to the application.
+    for (pod, ports) in
+        [(&pods.client, "sport = :15001"), (&pods.client, "dport = :15006"), (&pods.server, "dport = :7000")]
+    {
+        eventually(&format!("all of {ports} are probed"), 20, || async {
+            let timers = timers(pod, ports).await;
+            (!timers.is_empty() && timers.iter().all(|t| t.starts_with("keepalive,"))).then_some(())
+        })
+        .await;
+    }
+    std::fs::write(until, "").expect("a file");
 }
 
 #[tokio::test]

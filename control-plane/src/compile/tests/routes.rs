@@ -38,7 +38,7 @@ fn a_service_without_routes_forwards_to_itself() {
     assert_eq!((to.timeout, to.retry.as_ref(), to.cap_grpc_timeout), (None, None, true));
     assert_eq!(to.idle_timeout, Some(Duration::from_secs(300)));
     let bytes = config(&[], "web.demo.svc.cluster.local:5432");
-    assert_eq!(forward(&routes(&bytes)[0]).idle_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(forward(&routes(&bytes)[0]).idle_timeout, Some(Duration::from_secs(24 * 3600)));
 }
 
 #[test]

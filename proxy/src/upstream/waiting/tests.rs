@@ -19,6 +19,7 @@ fn dialer(limits: ConnectionLimits) -> Dialer {
         limits: Arc::new(ClusterLimits::new(&limits)),
         client: Arc::new(tls::Client::new(Arc::default(), Duration::from_secs(1))),
         host: None,
+        beside: None,
     }
 }
 
