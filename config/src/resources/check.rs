@@ -1,6 +1,6 @@
 //! What documents say about each other: every one once, at most one Mesh, nothing that is named and missing.
 
-use super::{Document, Issue, Kind, Reference, Service, document::Origin, read::nearest};
+use super::{Document, Issue, Kind, Reference, Service, circle::circles, document::Origin, read::nearest};
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
@@ -15,13 +15,14 @@ pub fn check_all<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Vec<I
     let known = distinct(&documents, &mut issues);
     issues.extend(meshes(&documents));
     issues.extend(dangling(&documents, &known));
+    issues.extend(circles(&documents, &known));
     issues.extend(addresses(&documents));
     issues.extend(cluster_ips(&documents));
     issues
 }
 
 /// What names a document, without a copy.
-type Name<'a> = (Kind, &'a str, &'a str);
+pub(super) type Name<'a> = (Kind, &'a str, &'a str);
 
 fn name_of(document: &Document) -> Name<'_> {
     (document.kind(), document.namespace(), document.name())
@@ -93,7 +94,13 @@ fn missing(reference: &Reference, known: &HashMap<Name<'_>, &Document>) -> Optio
             let message = format!("there is no {} `{}` in the namespace `{}`", key.kind, key.name, key.namespace);
             Some((message, remedy))
         }
-        Some(Document::Service(found)) => no_port(reference, &found.spec),
+        Some(Document::Service(found)) => match &found.spec.external_name {
+            Some(name) => {
+                let message = format!("the Service `{}` is another name of `{name}`, and nothing else", key.name);
+                Some((message, "name what it leads to: a Service, or an ExternalService of that host".into()))
+            }
+            None => no_port(reference, &found.spec),
+        },
         Some(_) => None,
     }
 }
@@ -151,7 +158,13 @@ fn chosen(spec: &serde_json::Value) -> bool {
     spec.pointer("/sidecar/inboundPort").and_then(serde_json::Value::as_u64).is_some_and(|port| port != 0)
 }
 
-fn issue(document: &Document, field: &str, at: (u32, u32), message: String, remedy: Option<String>) -> Issue {
+pub(super) fn issue(
+    document: &Document,
+    field: &str,
+    at: (u32, u32),
+    message: String,
+    remedy: Option<String>,
+) -> Issue {
     let namespace = document.namespace();
     let slash = if namespace.is_empty() { "" } else { "/" };
     let space = if field.is_empty() { "" } else { " " };

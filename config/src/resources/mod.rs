@@ -6,6 +6,7 @@
 
 mod authorization_policy;
 mod check;
+mod circle;
 mod document;
 mod duration;
 mod envelope;
@@ -42,6 +43,7 @@ mod yaml;
 
 pub use authorization_policy::{Applies, AuthorizationPolicy, AuthzAction, AuthzRule, Operation, Principal};
 pub use check::check_all;
+pub use circle::{MOST_NAMES, is_within, service_of};
 pub use document::{Document, Object};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use external_service::{ExternalHost, ExternalPort, ExternalProtocol, ExternalService};
@@ -52,7 +54,7 @@ pub use mesh::{Mesh, MtlsMode, OutboundMode};
 pub use metadata::Metadata;
 pub use reference::Reference;
 pub use route::{BackendRef, Filters, ParentRef, RouteRule, RouteSpec, ServiceRef};
-pub use service::{AppProtocol, Service, ServicePort, TargetPort};
+pub use service::{AppProtocol, Distribution, Service, ServicePort, TargetPort};
 pub use settings::{Settings, Switch};
 pub use traffic_policy::{TargetRef, TrafficPolicy};
-pub use workload::{Sidecar, Workload, WorkloadPort};
+pub use workload::{Hint, Sidecar, Workload, WorkloadPort};

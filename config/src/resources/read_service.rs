@@ -2,11 +2,12 @@
 //! what would mean something else than here is refused.
 
 use super::{
-    AppProtocol, Service, ServicePort, TargetPort,
+    AppProtocol, Distribution, Service, ServicePort, TargetPort,
     node::{Node, Tree},
-    read::{Fields, Reader},
+    read::{Fields, Reader, shorten},
+    scalars::is_name,
 };
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// The words of `appProtocol`.
 pub(super) const PROTOCOLS: [(&str, AppProtocol); 9] = [
@@ -22,17 +23,24 @@ pub(super) const PROTOCOLS: [(&str, AppProtocol); 9] = [
     ("tls", AppProtocol::Tcp),
 ];
 
+/// The words of `trafficDistribution`.
+const DISTRIBUTIONS: [(&str, Distribution); 3] = [
+    ("PreferSameZone", Distribution::SameZone),
+    ("PreferSameNode", Distribution::SameNode),
+    ("PreferClose", Distribution::SameZone),
+];
+/// The words of `type`: whether it is another name of something.
+const TYPES: [(&str, bool); 4] =
+    [("ClusterIP", false), ("NodePort", false), ("LoadBalancer", false), ("ExternalName", true)];
+
 pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Service> {
     let mut f = r.fields(node)?;
+    if f.optional(r, "type", |r, n| r.word(n, &TYPES)) == Some(true) {
+        return alias(r, f);
+    }
     let selector = f.optional(r, "selector", Reader::labels).unwrap_or_default();
     let ports = f.required(r, "ports", ports);
-    f.optional(r, "type", |r, n| match r.text(n)? {
-        "ClusterIP" | "NodePort" | "LoadBalancer" => Some(()),
-        _ => {
-            r.issue(n, "this type of Service is not supported", Some("`ClusterIP`, or leave it out".into()));
-            None
-        }
-    });
+    let distribution = f.optional(r, "trafficDistribution", |r, n| r.word(n, &DISTRIBUTIONS));
     f.optional(r, "sessionAffinity", |r, n| match r.text(n)? {
         "None" => Some(()),
         _ => {
@@ -49,21 +57,58 @@ pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Service> {
             "Kubernetes writes the first of `clusterIPs` into `clusterIP`; leave one of the two out".to_owned();
         r.issue(node, "`clusterIP` is not the first of `clusterIPs`", Some(remedy));
     }
-    f.unsupported(r, "externalName", "a Service stands for workloads of the mesh");
-    f.ignore(&[
-        "ipFamilies",
-        "ipFamilyPolicy",
-        "internalTrafficPolicy",
-        "externalTrafficPolicy",
-        "allocateLoadBalancerNodePorts",
-        "publishNotReadyAddresses",
-        "trafficDistribution",
-    ]);
+    f.unsupported(r, "externalName", "add `type: ExternalName`, and leave the selector out");
+    f.ignore(&IGNORED);
     f.close(r);
     let says_none = |n: &Node| matches!(&n.tree, Tree::Text(text) if text == "None");
     let headless = node.field("clusterIP").is_some_and(says_none)
         || matches!(node.field("clusterIPs").map(|n| &n.tree), Some(Tree::List(all)) if all.iter().any(says_none));
-    Some(Service { selector, ports: ports?, addresses: all.or(one).unwrap_or_default(), headless })
+    let addresses = all.or(one).unwrap_or_default();
+    Some(Service { selector, ports: ports?, addresses, headless, external_name: None, distribution })
+}
+
+/// What Kubernetes writes and what means nothing between sidecars.
+const IGNORED: [&str; 6] = [
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "internalTrafficPolicy",
+    "externalTrafficPolicy",
+    "allocateLoadBalancerNodePorts",
+    "publishNotReadyAddresses",
+];
+
+/// A Service that is another name of something. What would say who stands behind it means nothing then.
+fn alias(r: &mut Reader, mut f: Fields<'_>) -> Option<Service> {
+    let name = f.required(r, "externalName", external_name);
+    let ports = if f.find("ports").is_some() { f.optional(r, "ports", ports) } else { Some(vec![]) };
+    f.ignore(&IGNORED);
+    f.ignore(&["selector", "clusterIP", "clusterIPs", "sessionAffinity", "trafficDistribution"]);
+    f.close(r);
+    Some(Service {
+        selector: BTreeMap::new(),
+        ports: ports?,
+        addresses: vec![],
+        headless: false,
+        external_name: Some(name?),
+        distribution: None,
+    })
+}
+
+fn external_name(r: &mut Reader, node: &Node) -> Option<String> {
+    let text = r.text(node)?;
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.parse::<IpAddr>().is_ok() {
+        let remedy = "DNS would look for a host of that name; write a Service without a selector, and an EndpointSlice";
+        r.issue(node, format!("`{}` is an address, and no name", shorten(text)), Some(remedy.into()));
+        return None;
+    }
+    // A name of one label is the caller's own (`localhost`), or nobody's.
+    if is_name(name) && name.contains('.') {
+        return Some(name.to_owned());
+    }
+    let remedy = "a full name in lower case: `db.example.com`, or `web.prod.svc.cluster.local` for a Service";
+    r.issue(node, format!("`{}` is not the full name of a host", shorten(text)), Some(remedy.into()));
+    None
 }
 
 /// An address; none for `None` (headless) and for what is not given yet.

@@ -1,7 +1,7 @@
 //! Reads the `spec` of a Workload.
 
 use super::{
-    Sidecar, Workload, WorkloadPort,
+    Hint, Sidecar, Workload, WorkloadPort,
     node::Node,
     read::{Fields, Reader},
     read_service::PROTOCOLS,
@@ -32,6 +32,8 @@ pub(super) fn spec(r: &mut Reader, node: &Node) -> Option<Workload> {
         service_account: f.optional(r, "serviceAccount", Reader::name).unwrap_or_else(|| "default".into()),
         region: f.optional(r, "region", |r, n| r.words(n, 63)).unwrap_or_default(),
         zone: f.optional(r, "zone", |r, n| r.words(n, 63)).unwrap_or_default(),
+        node: f.optional(r, "node", Reader::name).unwrap_or_default().into(),
+        hints: f.optional(r, "hints", hints).unwrap_or_default(),
         weight: f.optional(r, "weight", |r, n| r.small(n, 1, 1_000_000)).unwrap_or(1),
         sidecar: sidecar(r, &mut f, !command.is_empty()),
         env: f.optional(r, "env", env).unwrap_or_default(),
@@ -60,6 +62,23 @@ fn env(r: &mut Reader, node: &Node) -> Option<BTreeMap<String, String>> {
         r.issue(node, format!("the value of `{name}` has a NUL byte"), None);
     }
     Some(map)
+}
+
+fn hints(r: &mut Reader, node: &Node) -> Option<Vec<Hint>> {
+    let mut seen: Vec<String> = vec![];
+    r.list(node, |r, n, _| {
+        let mut f = r.fields(n)?;
+        let service = f.required(r, "service", Reader::label);
+        let zones = f.optional(r, "zones", |r, n| r.list(n, |r, n, _| r.words(n, 63)));
+        let nodes = f.optional(r, "nodes", |r, n| r.list(n, |r, n, _| r.name(n)));
+        f.close(r);
+        let service = service?;
+        if seen.contains(&service) {
+            r.within("service", |r| r.issue(n, format!("two hints are of the service `{service}`"), None));
+        }
+        seen.push(service.clone());
+        Some(Hint { service, zones: zones.unwrap_or_default(), nodes: nodes.unwrap_or_default() })
+    })
 }
 
 fn ports(r: &mut Reader, node: &Node) -> Option<Vec<WorkloadPort>> {

@@ -1,4 +1,4 @@
-//! `v1/Service`: a name with ports that workloads stand behind.
+//! `v1/Service`: a name with ports that workloads stand behind, or another name of something (`type: ExternalName`).
 
 use serde::Serialize;
 use std::{collections::BTreeMap, net::IpAddr};
@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub struct Service {
     /// Labels that a workload of the same namespace must have to stand behind the service. Empty: none does.
     pub selector: BTreeMap<String, String>,
-    /// At least one; numbers and names occur once.
+    /// At least one, unless it is an `ExternalName`; numbers and names occur once.
     pub ports: Vec<ServicePort>,
     /// `clusterIPs`: the addresses under which captured connections mean this service. None: it is headless, or has an
     /// address only in sidecars that answer for its name.
@@ -17,6 +17,22 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// `clusterIP: None`: its name means the addresses of its instances.
     pub headless: bool,
+    /// `type: ExternalName`: the full name, without a dot at its end, that this is another name of. Nobody stands behind it.
+    pub external_name: Option<String>,
+    /// Whether callers prefer instances near them.
+    #[serde(rename = "trafficDistribution")]
+    pub distribution: Option<Distribution>,
+}
+
+/// Which instances callers prefer (KEP-3015).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Distribution {
+    /// Those of the caller's zone. (`PreferClose` is its older name.)
+    #[serde(rename = "PreferSameZone")]
+    SameZone,
+    /// Those of the caller's node, then those of its zone.
+    #[serde(rename = "PreferSameNode")]
+    SameNode,
 }
 
 /// A port that callers see.
@@ -63,6 +79,11 @@ impl Service {
     /// The port of this number.
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|p| p.port == number)
+    }
+
+    /// Whether it is another name of something, and nothing else.
+    pub fn is_alias(&self) -> bool {
+        self.external_name.is_some()
     }
 
     /// Whether a workload with these labels (of the service's namespace) stands behind this service.

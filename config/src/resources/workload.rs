@@ -3,7 +3,7 @@
 use super::{AppProtocol, TargetPort};
 use crate::model::Health;
 use serde::Serialize;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// A Workload's `spec`. Its labels are those of its metadata, its identity is its namespace and service account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +22,11 @@ pub struct Workload {
     pub region: String,
     /// Where in the region; may be empty.
     pub zone: String,
+    /// The machine it runs on; may be empty.
+    pub node: Arc<str>,
+    /// For whom it is meant, by service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<Hint>,
     /// Its share of its services' requests, at least 1.
     pub weight: u32,
     /// Its sidecar; `None`: it has none, and is called in plain text.
@@ -32,6 +37,18 @@ pub struct Workload {
     pub env: BTreeMap<String, String>,
     /// Whether it gets requests.
     pub health: Health,
+}
+
+/// For whose requests to a service an instance is meant (the hints of EndpointSlices).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hint {
+    /// The service, of the same namespace.
+    pub service: String,
+    /// Callers of these zones.
+    pub zones: Vec<String>,
+    /// Callers on these machines.
+    pub nodes: Vec<String>,
 }
 
 /// A port of an application.
@@ -78,6 +95,11 @@ impl Workload {
             TargetPort::Number(n) => Some(*n),
             TargetPort::Name(name) => self.ports.iter().find(|p| p.name == *name).map(|p| p.port),
         }
+    }
+
+    /// For whose requests to a service it is meant; `None`: nobody has said it.
+    pub fn hint(&self, service: &str) -> Option<&Hint> {
+        self.hints.iter().find(|hint| hint.service == service)
     }
 
     /// What the workload itself says is spoken on a port.

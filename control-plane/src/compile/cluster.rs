@@ -1,7 +1,7 @@
 //! Clusters: how a service's port is called, or the application beside a node's own sidecar.
 
 use super::{
-    Node,
+    Node, alias,
     endpoints::instance,
     external, inbound,
     name::{self, Target},
@@ -26,7 +26,9 @@ pub fn cluster(world: &World, node: &Node, resource: &str) -> Option<Cluster> {
         return Some(cluster);
     }
     let (workload, service) = name::pinned(resource);
-    let Some(target) = name::resource(world, service) else { return external::cluster(world, resource) };
+    let Some(target) = name::resource(world, service) else {
+        return alias::cluster(world, resource).or_else(|| external::cluster(world, resource));
+    };
     let policy = settings::effective(world, &[&target.service.key]);
     let (discovery, workloads, outlier) = match workload {
         None => (Discovery::Eds(resource.into()), &target.service.workloads[..], policy.outlier.clone()),

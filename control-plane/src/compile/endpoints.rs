@@ -1,7 +1,7 @@
 //! Endpoints: where the instances behind a service's port are.
 
 use super::{Node, answer, name, speech::in_mesh};
-use crate::index::{Item, World};
+use crate::index::{Caller, Item, World};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -19,24 +19,44 @@ pub fn endpoints(world: &World, node: &Node, resource: &str) -> Option<Endpoints
         return answer::answer(world, node, resource);
     }
     let target = name::resource(world, resource)?;
+    let near = target.service.near.as_deref();
+    let caller = caller(world, node);
+    let caller = near.map(|near| near.matters(caller)).unwrap_or_default();
     let mut addresses = BTreeSet::new();
-    let mut localities: BTreeMap<(&str, &str), Vec<Endpoint>> = BTreeMap::new();
+    let mut localities: BTreeMap<(u32, &str, &str), Vec<Endpoint>> = BTreeMap::new();
     for workload in &target.service.workloads {
         let Some(endpoint) = endpoint(world, workload, &target.port.target) else { continue };
         // Two documents for one address are one instance; the first by name is taken.
         if addresses.insert(endpoint.address) {
-            localities.entry((&workload.region, &workload.zone)).or_default().push(endpoint);
+            let distance = near.map_or(0, |near| near.distance(target.service.name(), caller, workload));
+            localities.entry((distance, &workload.region, &workload.zone)).or_default().push(endpoint);
         }
     }
+    // Priorities have no gap.
+    let distances: BTreeSet<u32> = localities.keys().map(|(distance, ..)| *distance).collect();
+    let priority = |distance: u32| distances.range(..distance).count() as u32;
     let total: u64 = localities.values().flatten().map(|e| u64::from(e.weight)).sum();
-    let localities = localities.into_iter().map(|((region, zone), endpoints)| Locality {
+    let localities = localities.into_iter().map(|((distance, region, zone), endpoints)| Locality {
         region: region.to_owned(),
         zone: zone.to_owned(),
-        priority: 0,
+        priority: priority(distance),
         weight: share(endpoints.iter().map(|e| u64::from(e.weight)).sum(), total),
         endpoints,
     });
     Some(Endpoints { name: resource.into(), localities: localities.collect() })
+}
+
+/// What callers of a service's port need to have in common to be told the same; `None`: nothing.
+pub(super) fn place(world: &World, node: &Node, resource: &str) -> Option<Arc<str>> {
+    let near = name::resource(world, resource)?.service.near.as_deref()?;
+    let Caller { zone, node } = near.matters(caller(world, node));
+    (!zone.is_empty() || !node.is_empty()).then(|| format!("{zone}/{node}").into())
+}
+
+/// Where a node is.
+fn caller<'a>(world: &'a World, node: &Node) -> Caller<'a> {
+    let workload = world.workload(&node.namespace, &node.workload);
+    workload.map(|w| Caller { zone: &w.zone, node: &w.node }).unwrap_or_default()
 }
 
 /// One instance alone. Its health is no matter: who calls an instance means that one.

@@ -18,7 +18,7 @@ use weir_config::{
 };
 
 /// How long a connection may take to be made, names and all: what is outside may be far.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// A port of a host.
 pub(super) struct Found<'a> {

@@ -1,7 +1,7 @@
 //! Listeners: what an authority means to the application that says it.
 
 use super::{
-    Node, external, inbound,
+    Node, alias, external, inbound,
     name::{self, Captured},
     passthrough,
 };
@@ -31,7 +31,10 @@ pub fn listener(world: &World, node: &Node, resource: &str) -> Option<Listener> 
         Some(Captured::Nowhere) => return None,
         None => match name::authority(world, &node.namespace, resource) {
             Some(target) => RouteSource::Rds(target.resource(world)),
-            None => RouteSource::Rds(external::find(world, resource).map(|_| resource.into())?),
+            None => RouteSource::Rds(
+                alias::outside(world, &node.namespace, resource)
+                    .or_else(|| external::find(world, resource).map(|_| resource.into()))?,
+            ),
         },
     };
     Some(Listener::Api(ApiListener {

@@ -4,6 +4,7 @@
 //! The same world and node always give the same model, in the same order: versions on the wire are hashes of content.
 //! What a resource depends on besides the world is its [`Scope`]; most are the same for every node.
 
+mod alias;
 mod answer;
 mod authz;
 mod chains;
@@ -56,24 +57,27 @@ pub enum Class {
 }
 
 /// What a resource depends on besides the world: resources of one scope may be made once and sent to many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// The same for all nodes.
     Mesh,
     /// The same for all nodes of a namespace.
     Namespace,
+    /// The same for all nodes at a place: their zone and node, as far as these matter.
+    Place(Arc<str>),
     /// One node's own.
     Node,
 }
 
-/// The scope of a resource.
-pub fn scope(kind: Kind, resource: &str) -> Scope {
+/// The scope of a resource for a node.
+pub fn scope(world: &World, node: &Node, kind: Kind, resource: &str) -> Scope {
     match kind {
         _ if name::is_inbound(resource) => Scope::Node,
         // Short names are relative to the caller's namespace.
         Kind::Listener => Scope::Namespace,
         Kind::Endpoints if resource.starts_with(NAME) => Scope::Namespace,
-        Kind::Secret | Kind::Cluster | Kind::Endpoints | Kind::Route => Scope::Mesh,
+        Kind::Endpoints => endpoints::place(world, node, resource).map_or(Scope::Mesh, Scope::Place),
+        Kind::Secret | Kind::Cluster | Kind::Route => Scope::Mesh,
     }
 }
 
@@ -98,5 +102,5 @@ fn services(world: &World) -> Vec<ResourceName> {
     let of = |s: &Arc<crate::index::ServiceEntry>| -> Vec<ResourceName> {
         s.ports.iter().map(|p| resource_name(world, s.namespace(), s.name(), p.port)).collect()
     };
-    world.services().flat_map(of).collect()
+    world.services().filter(|s| !s.is_alias()).flat_map(of).collect()
 }

@@ -5,11 +5,11 @@
 //!
 //! A name's host is `<service>[.<namespace>[.svc[.<cluster-domain>]]]`, as Kubernetes' DNS has it.
 
-use crate::index::{Addressed, ServiceEntry, WorkloadEntry, World, is_virtual};
+use crate::index::{Addressed, Leads, ServiceEntry, WorkloadEntry, World, is_virtual};
 use std::{net::IpAddr, sync::Arc};
 use weir_config::{
     model::ResourceName,
-    resources::{ExternalService, ServicePort},
+    resources::{ExternalService, MOST_NAMES, ServicePort, service_of},
 };
 
 /// The port of an authority that names none.
@@ -112,6 +112,11 @@ pub(super) enum Meant<'a> {
 /// What a host name means when it is said in a namespace: `<service>`, or `<instance>.<service>` of a headless one, with
 /// or without the namespace and what follows it.
 pub(super) fn host<'a>(world: &'a World, namespace: &str, host: &str) -> Option<Meant<'a>> {
+    meant(world, namespace, host, MOST_NAMES)
+}
+
+/// `more`: so many ExternalNames may lead from one to the next.
+fn meant<'a>(world: &'a World, namespace: &str, host: &str, more: usize) -> Option<Meant<'a>> {
     let short = without_domain(world, host);
     let relative = short.len() == host.len();
     let instance = |namespace: &str, service: &str, instance: &str| {
@@ -131,6 +136,14 @@ pub(super) fn host<'a>(world: &'a World, namespace: &str, host: &str) -> Option<
         _ => None,
     }
     .or_else(|| outside(world, host).map(Meant::External))
+    .and_then(|found| match found {
+        Meant::Service(service) if service.is_alias() => match world.leads(service)? {
+            Leads::Service(service) => Some(Meant::Service(service)),
+            Leads::Within(name) => meant(world, "", name, more.checked_sub(1)?),
+            Leads::Outside(_, name) => outside(world, name).map(Meant::External),
+        },
+        found => Some(found),
+    })
 }
 
 fn outside(world: &World, host: &str) -> Option<Vec<IpAddr>> {
@@ -152,8 +165,17 @@ pub(super) fn pinned(name: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// What an authority means when it is said in a namespace.
+/// What an authority means when it is said in a namespace: a Service's port, also where another name leads to it.
 pub(super) fn authority<'a>(world: &'a World, namespace: &str, authority: &str) -> Option<Target<'a>> {
+    let (service, port) = said(world, namespace, authority)?;
+    match world.leads(service)? {
+        Leads::Service(service) => Some(Target { service, port: service.port(port)? }),
+        Leads::Within(_) | Leads::Outside(..) => None,
+    }
+}
+
+/// The Service and the port that an authority names when it is said in a namespace. The port need not be one of its own.
+pub(super) fn said<'a>(world: &'a World, namespace: &str, authority: &str) -> Option<(&'a Arc<ServiceEntry>, u16)> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) => (host, number(port)?),
         None => (authority, DEFAULT_PORT),
@@ -161,19 +183,26 @@ pub(super) fn authority<'a>(world: &'a World, namespace: &str, authority: &str) 
     let host = host.strip_suffix('.').unwrap_or(host);
     let short = without_domain(world, host);
     match short.split_once('.') {
-        Some((service, namespace)) => find(world, namespace, service, port),
+        Some((service, namespace)) => Some((world.service(namespace, service)?, port)),
         // `web.svc…` names no namespace: only a bare name is relative.
-        None if short.len() == host.len() => find(world, namespace, short, port),
+        None if short.len() == host.len() => Some((world.service(namespace, short)?, port)),
         None => None,
     }
 }
 
-/// What the name of a cluster, of endpoints or of routes means: the full form only.
+/// What the name of a cluster, of endpoints or of routes means: the full form only, and no other name of a Service.
 pub(super) fn resource<'a>(world: &'a World, name: &str) -> Option<Target<'a>> {
+    let (service, port) = full(world, name)?;
+    // Who is called by another name would not know the server name.
+    let port = service.port(port).filter(|_| !service.is_alias())?;
+    Some(Target { service, port })
+}
+
+/// The Service and the port that `<fqdn>:<port>` names. The port need not be one of its own.
+pub(super) fn full<'a>(world: &'a World, name: &str) -> Option<(&'a Arc<ServiceEntry>, u16)> {
     let (host, port) = name.rsplit_once(':')?;
-    let short = host.strip_suffix(world.mesh().cluster_domain.as_str())?.strip_suffix(".svc.")?;
-    let (service, namespace) = short.split_once('.')?;
-    find(world, namespace, service, number(port)?)
+    let (namespace, service) = service_of(host, &world.mesh().cluster_domain)?;
+    Some((world.service(namespace, service)?, number(port)?))
 }
 
 /// The application port of `inbound:<port>`.
@@ -204,11 +233,6 @@ fn without_domain<'a>(world: &World, host: &'a str) -> &'a str {
         Some(short) => short,
         None => host.strip_suffix(".svc").unwrap_or(host),
     }
-}
-
-fn find<'a>(world: &'a World, namespace: &str, service: &str, port: u16) -> Option<Target<'a>> {
-    let service = world.service(namespace, service)?;
-    Some(Target { service, port: service.port(port)? })
 }
 
 /// A port as digits only: one port has one spelling, so one resource has one name.

@@ -4,7 +4,7 @@
 //! forwarded, and the rest is answered 404, as the Gateway API has it (GEP-1426).
 
 use super::{
-    Node, external,
+    Node, alias, external,
     name::{self, Target},
     order, passthrough, resource_name,
     settings::{self, Effective},
@@ -27,7 +27,9 @@ pub fn route(world: &World, _node: &Node, resource: &str) -> Option<RouteConfig>
         return Some(routes);
     }
     let (workload, service) = name::pinned(resource);
-    let Some(target) = name::resource(world, service) else { return external::routes(world, resource) };
+    let Some(target) = name::resource(world, service) else {
+        return alias::routes(world, resource).or_else(|| external::routes(world, resource));
+    };
     let routes = match (workload, attached(&target).as_slice()) {
         // Who calls an instance means that one: the service's routes would lead elsewhere.
         (Some(_), _) | (None, []) => vec![to_itself(world, &target, resource)],
@@ -97,8 +99,11 @@ fn clusters(world: &World, target: &Target<'_>, backends: &[BackendRef]) -> Opti
     if backends.is_empty() {
         return Some(vec![all_to(target.resource(world))]);
     }
-    let exists =
-        |b: &BackendRef| world.service(&b.service.namespace, &b.service.name).is_some_and(|s| s.port(b.port).is_some());
+    // An ExternalName is no backend (Gateway API): it would reach into namespaces that have not agreed.
+    let exists = |b: &BackendRef| {
+        let service = world.service(&b.service.namespace, &b.service.name);
+        service.is_some_and(|s| !s.is_alias() && s.port(b.port).is_some())
+    };
     backends.iter().any(|b| b.weight > 0 && exists(b)).then(|| {
         let one = |b: &BackendRef| WeightedCluster {
             name: resource_name(world, &b.service.namespace, &b.service.name, b.port),

@@ -1,7 +1,9 @@
 //! From a snapshot to a world. What the snapshot shares with that of the world before is not looked at again: where an
 //! instance comes, goes or changes its health, its namespace is made anew and nothing else.
 
-use super::{Item, Namespace, Routes, ServiceEntry, WorkloadEntry, World, external::External, places, select::Labels};
+use super::{
+    Item, Namespace, Near, Routes, ServiceEntry, WorkloadEntry, World, external::External, places, select::Labels,
+};
 use crate::store::{Snapshot, Stored};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,7 +100,8 @@ fn namespace(snapshot: &Snapshot, name: &Arc<str>, routes: &Routes, previous: &W
             services_of.entry(workload.name().clone()).or_default().push(item.clone());
         }
         let routes = routes.of_service.get(&**key).cloned().unwrap_or_default();
-        let entry = kept_service(ServiceEntry { item, workloads: behind, routes }, previous);
+        let near = Near::of(&item, &behind);
+        let entry = kept_service(ServiceEntry { item, workloads: behind, routes, near }, previous);
         made.services.insert(key.name.clone(), entry);
     }
     for item in &workloads {

@@ -1,5 +1,6 @@
 //! The parts of a world: a document's meaning with its name, and what belongs to a service, a workload, a namespace.
 
+use super::Near;
 use crate::store::Stored;
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 use weir_config::resources::{AuthorizationPolicy, ExternalService, Key, RouteSpec, Service, Workload};
@@ -64,6 +65,8 @@ pub struct ServiceEntry {
     pub workloads: Vec<Arc<Item<Workload>>>,
     /// The routes attached to one of its ports or to all, of every namespace, oldest first.
     pub routes: Vec<Arc<Item<RouteSpec>>>,
+    /// How its requests are kept near their callers, if they are.
+    pub near: Option<Box<Near>>,
 }
 
 impl Deref for ServiceEntry {

@@ -2,10 +2,12 @@
 //! what. Built from a snapshot, immutable, and sharing with the world before it whatever did not change: an instance that
 //! comes or goes costs what its namespace costs, however large the mesh is.
 
+mod alias;
 mod build;
 mod entry;
 mod external;
 mod follow;
+mod near;
 mod places;
 mod select;
 mod virtual_ip;
@@ -13,9 +15,11 @@ mod virtual_ip;
 #[cfg(test)]
 mod tests;
 
+pub use alias::Leads;
 pub use entry::{Addressed, Item, Namespace, ServiceEntry, WorkloadEntry};
 pub use external::External;
 pub use follow::follow;
+pub use near::{Caller, Near};
 pub use virtual_ip::{Virtual, is_virtual};
 
 use crate::store::Snapshot;
@@ -71,6 +75,12 @@ impl World {
     /// A service.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<ServiceEntry>> {
         self.namespaces.get(namespace)?.services.get(name)
+    }
+
+    /// What a service leads to: itself, or what it is another name of. `None`: to a service that is not there, or in a
+    /// circle.
+    pub fn leads<'a>(&'a self, service: &'a Arc<ServiceEntry>) -> Option<Leads<'a>> {
+        alias::follow(self, service)
     }
 
     /// A workload.

@@ -78,7 +78,7 @@ pub(super) fn given(
     external: &External,
 ) -> BTreeMap<Arc<str>, Virtual> {
     let all = namespaces.values().flat_map(|n| n.services.values());
-    let without: Vec<_> = all.filter(|s| s.addresses.is_empty() && !s.headless).collect();
+    let without: Vec<_> = all.filter(|s| s.addresses.is_empty() && !s.headless && !s.is_alias()).collect();
     let services = without.iter().map(|s| (s.stored.created, name_of(&s.key)));
     // Where a resolver says where a host is, its address is anybody's, and may be another tomorrow.
     let hosts = external.hosts().filter(|(_, d)| d.addresses.is_empty() && d.has_nameless_ports());

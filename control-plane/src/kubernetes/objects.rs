@@ -25,6 +25,8 @@ pub struct Pod {
 pub struct PodSpec {
     /// Its service account.
     pub service_account_name: Option<String>,
+    /// The node that it runs on.
+    pub node_name: Option<String>,
     /// Whether its addresses are those of its node.
     pub host_network: bool,
     /// What runs.
@@ -104,6 +106,28 @@ pub struct Endpoint {
     pub target_ref: Option<TargetRef>,
     /// Where it is.
     pub zone: Option<String>,
+    /// The node that it is on.
+    pub node_name: Option<String>,
+    /// For whom it is meant.
+    pub hints: Option<Hints>,
+}
+
+/// See [`Endpoint`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hints {
+    /// For callers of these zones.
+    pub for_zones: Option<Vec<Named>>,
+    /// For callers on these nodes (from 1.34 on).
+    pub for_nodes: Option<Vec<Named>>,
+}
+
+/// A name alone.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    /// It.
+    pub name: String,
 }
 
 /// See [`Endpoint`]. What is not said is as it should be.

@@ -30,6 +30,7 @@ pub struct Seen {
     sidecar: bool,
     region: String,
     zone: String,
+    node: String,
 }
 
 /// `None`: it is no instance, not yet or not any more.
@@ -50,14 +51,25 @@ pub fn seen(pod: &Pod) -> Option<Seen> {
         sidecar: !spec.host_network && (ours(&spec.containers) || ours(&spec.init_containers)),
         region: place(REGION),
         zone: place(ZONE),
+        node: spec.node_name.clone().unwrap_or_default(),
     })
 }
 
-/// The document. `behind`: the services without a selector that it stands behind; `zone`: where an EndpointSlice says that
-/// it is, where the pod itself does not say so.
-pub fn meaning(name: &Name, seen: &Seen, behind: &BTreeSet<&str>, zone: Option<&str>) -> Meaning {
+/// What EndpointSlices say of a pod.
+#[derive(Debug, Default)]
+pub struct Said<'a> {
+    /// The services without a selector that it stands behind.
+    pub behind: BTreeSet<&'a str>,
+    /// Where it is, where it does not say so itself.
+    pub zone: Option<&'a str>,
+    /// For whom it is meant, by service.
+    pub hints: BTreeMap<&'a str, Value>,
+}
+
+/// The document.
+pub fn meaning(name: &Name, seen: &Seen, said: Said<'_>) -> Meaning {
     let mut labels = seen.labels.clone();
-    labels.extend(behind.iter().map(|service| (format!("{BEHIND}{service}"), String::new())));
+    labels.extend(said.behind.iter().map(|service| (format!("{BEHIND}{service}"), String::new())));
     let ports: Vec<_> = seen.ports.iter().map(|(name, port)| json!({ "name": name, "port": port })).collect();
     let mut spec = json!({
         "address": seen.address,
@@ -65,11 +77,14 @@ pub fn meaning(name: &Name, seen: &Seen, behind: &BTreeSet<&str>, zone: Option<&
         "ports": ports,
         "health": seen.health,
     });
-    let zone = if seen.zone.is_empty() { zone.unwrap_or_default() } else { &seen.zone };
-    for (field, value) in [("region", &*seen.region), ("zone", zone)] {
+    let zone = if seen.zone.is_empty() { said.zone.unwrap_or_default() } else { &seen.zone };
+    for (field, value) in [("region", &*seen.region), ("zone", zone), ("node", &seen.node)] {
         if !value.is_empty() {
             spec[field] = json!(value);
         }
+    }
+    if !said.hints.is_empty() {
+        spec["hints"] = said.hints.into_values().collect();
     }
     if !seen.sidecar {
         spec["sidecar"] = json!({ "disabled": true });

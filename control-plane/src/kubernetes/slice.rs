@@ -2,10 +2,10 @@
 
 use super::{
     Known, Meaning, Name,
-    objects::{Endpoint, EndpointSlice, label},
+    objects::{Endpoint, EndpointSlice, Named, label},
     pod, read,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use weir_config::resources::{Key, Kind};
 
@@ -19,8 +19,8 @@ pub struct Seen {
     pub known: Known,
     /// The service that it is of.
     pub service: Name,
-    /// The zone of each pod in it.
-    pub pods: BTreeMap<String, Option<String>>,
+    /// Where each pod in it is, and for whom.
+    pub pods: BTreeMap<String, Place>,
     /// Those in it that are no pods.
     pub others: Vec<Other>,
     /// The numbers behind the service's ports, by their names.
@@ -32,7 +32,38 @@ pub struct Seen {
 pub struct Other {
     address: String,
     health: &'static str,
-    zone: Option<String>,
+    place: Place,
+    node: Option<String>,
+}
+
+/// Where an endpoint is, and for whom it is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its zone.
+    pub zone: Option<String>,
+    /// For whom; nothing where nobody has said it.
+    hints: Option<Box<Hints>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Hints {
+    zones: Vec<String>,
+    nodes: Vec<String>,
+}
+
+impl Place {
+    fn of(endpoint: &Endpoint) -> Self {
+        let names = |all: &Option<Vec<Named>>| all.iter().flatten().map(|n| n.name.clone()).collect::<Vec<_>>();
+        let hints = endpoint.hints.as_ref().map(|h| Hints { zones: names(&h.for_zones), nodes: names(&h.for_nodes) });
+        let hints = hints.filter(|h| !h.zones.is_empty() || !h.nodes.is_empty()).map(Box::new);
+        Self { zone: endpoint.zone.clone(), hints }
+    }
+
+    /// The hint as a Workload of this service says it.
+    pub fn hint(&self, service: &str) -> Option<Value> {
+        let Hints { zones, nodes } = &**self.hints.as_ref()?;
+        Some(json!({ "service": service, "zones": zones, "nodes": nodes }))
+    }
 }
 
 /// `None`: it is of no service.
@@ -43,9 +74,10 @@ pub fn seen(slice: &EndpointSlice) -> Option<Seen> {
     for endpoint in slice.endpoints.iter().flatten() {
         let target = endpoint.target_ref.as_ref().filter(|t| t.kind.as_deref() == Some("Pod"));
         match (target.and_then(|t| t.name.clone()), endpoint.addresses.first()) {
-            (Some(pod), _) => drop(pods.insert(pod, endpoint.zone.clone())),
+            (Some(pod), _) => drop(pods.insert(pod, Place::of(endpoint))),
             (None, Some(address)) => {
-                others.push(Other { address: address.clone(), health: health(endpoint), zone: endpoint.zone.clone() });
+                let (address, node) = (address.clone(), endpoint.node_name.clone());
+                others.push(Other { address, health: health(endpoint), place: Place::of(endpoint), node });
             }
             (None, None) => {}
         }
@@ -63,8 +95,13 @@ pub fn meanings(name: &Name, seen: &Seen) -> Vec<(Key, Meaning)> {
         let label = format!("{}{}", pod::BEHIND, seen.service.name);
         let key = Key::new(Kind::Workload, &name.namespace, &format!("{}-{suffix}x", name.name));
         let mut spec = json!({ "address": other.address, "health": other.health, "sidecar": { "disabled": true } });
-        if let Some(zone) = other.zone.as_deref().filter(|z| !z.is_empty()) {
-            spec["zone"] = json!(zone);
+        for (field, value) in [("zone", &other.place.zone), ("node", &other.node)] {
+            if let Some(value) = value.as_deref().filter(|v| !v.is_empty()) {
+                spec[field] = json!(value);
+            }
+        }
+        if let Some(hint) = other.place.hint(&seen.service.name) {
+            spec["hints"] = json!([hint]);
         }
         let meaning = read(&key, json!({ label: "" }), pod::from("EndpointSlice"), spec);
         (key, meaning)

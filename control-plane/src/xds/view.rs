@@ -31,6 +31,8 @@ struct Key {
     namespace: Option<Arc<str>>,
     /// Empty: the same for all workloads.
     workload: Option<Arc<str>>,
+    /// Empty: the same wherever they are.
+    place: Option<Arc<str>>,
 }
 
 type Made = HashMap<Key, HashMap<Name, Arc<Encoded>>>;
@@ -143,7 +145,7 @@ impl Generation {
     }
 
     fn resource(&self, node: &Node, kind: Kind, name: &str) -> Option<Arc<Encoded>> {
-        let key = key(node, kind, name);
+        let key = key(&self.world, node, kind, name);
         if let Some(made) = self.made.read().get(&key).and_then(|names| names.get(name)) {
             return Some(Arc::clone(made));
         }
@@ -181,13 +183,16 @@ impl Generation {
     }
 }
 
-fn key(node: &Node, kind: Kind, name: &str) -> Key {
-    let (namespace, workload) = match compile::scope(kind, name) {
-        Scope::Mesh => (None, None),
-        Scope::Namespace => (Some(Arc::clone(&node.namespace)), None),
-        Scope::Node => (Some(Arc::clone(&node.namespace)), Some(Arc::clone(&node.workload))),
-    };
-    Key { kind, class: node.class, namespace, workload }
+fn key(world: &World, node: &Node, kind: Kind, name: &str) -> Key {
+    let all = Key { kind, class: node.class, namespace: None, workload: None, place: None };
+    match compile::scope(world, node, kind, name) {
+        Scope::Mesh => all,
+        Scope::Namespace => Key { namespace: Some(Arc::clone(&node.namespace)), ..all },
+        Scope::Place(place) => Key { place: Some(place), ..all },
+        Scope::Node => {
+            Key { namespace: Some(Arc::clone(&node.namespace)), workload: Some(Arc::clone(&node.workload)), ..all }
+        }
+    }
 }
 
 fn encoded(item: &Item, class: Class) -> Encoded {

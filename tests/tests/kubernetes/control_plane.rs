@@ -13,11 +13,11 @@ use weir_tests::{
 };
 
 /// A cluster with a control plane, and two pods that are processes of this machine, each at a loopback address of its own.
-struct House {
-    cluster: Cluster,
+pub struct House {
+    pub cluster: Cluster,
     mesh: Mesh,
     server: Sidecar,
-    client: Sidecar,
+    pub client: Sidecar,
     _application: Application,
 }
 
@@ -65,6 +65,11 @@ fn pod(name: &str, port: u16) -> String {
 
 impl House {
     async fn new() -> Option<Self> {
+        Self::with(&[]).await
+    }
+
+    /// The same, whose sidecars have further arguments.
+    pub async fn with(extra: &[&str]) -> Option<Self> {
         let cluster = Cluster::start().await?;
         cluster.install_kinds().await;
         cluster.kubectl(&["create", "namespace", "weir-system"]).await;
@@ -82,16 +87,7 @@ impl House {
             );
             cluster.kubectl(&["patch", "pod", name, "--subresource=status", "--type=merge", "-p", &status]).await;
         }
-        let local = || SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut mesh = Mesh {
-            api: local(),
-            xds: local(),
-            metrics: local(),
-            folder: tempfile::tempdir().expect("a folder"),
-            control_plane: None,
-            extra: Vec::new(),
-            others: Vec::new(),
-        };
+        let mut mesh = Mesh::stopped([127, 0, 0, 1].into());
         mesh.control_plane = Some(control_plane(&cluster, [mesh.api, mesh.xds, mesh.metrics], mesh.folder.path()));
         let api = mesh.api;
         eventually("the control plane answers", 60, || async move {
@@ -100,7 +96,7 @@ impl House {
         .await;
         let mut sidecars = Vec::new();
         for (name, address) in [("server", server_at), ("client", client_at)] {
-            let mut sidecar = mesh.sidecar_stopped(&format!("{name}-1"), name, 0, &[]);
+            let mut sidecar = mesh.sidecar_stopped(&format!("{name}-1"), name, 0, extra);
             sidecar.inbound = address;
             let token = token(&cluster, name, &["--audience", "weir"]).await;
             sidecar.start(&mesh, &token).await;
@@ -138,7 +134,7 @@ impl House {
     }
 
     /// Waits until the control plane has said this, after so much else.
-    async fn says(&self, after: usize, what: &str) {
+    pub async fn says(&self, after: usize, what: &str) {
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(40);
         while !self.log()[after..].contains(what) {
             assert!(std::time::Instant::now() < limit, "it does not say `{what}`:\n{}", self.log());
@@ -147,7 +143,7 @@ impl House {
     }
 
     /// What the control plane said so far.
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.mesh.control_plane.as_ref().map(Process::log).unwrap_or_default()
     }
 }

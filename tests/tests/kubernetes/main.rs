@@ -9,4 +9,5 @@ mod injection;
 mod installed;
 mod large;
 mod pods;
+mod services;
 mod webhook;

@@ -63,7 +63,15 @@ const CASES: &[Case] = &[
     ("service", "  clusterIP: 10.96.0.8\n  clusterIPs: [10.96.0.7]\n  ports: [{port: 80}]", 5, "Service default/web spec", "not the first", "leave one"),
     ("mesh", "  outboundTrafficPolicy:\n    mode: AllowAll", 6, "Mesh mesh spec.outboundTrafficPolicy.mode", "`AllowAll`", "did you mean `AllowAny`?"),
     ("service", "  ports:\n    - {port: 80}\n    - {port: 81, name: b}", 6, "Service default/web spec.ports[0]", "needs a name", "add `name:`"),
-    ("service", "  type: ExternalName\n  ports: [{port: 80}]", 5, "Service default/web spec.type", "not supported", "ClusterIP"),
+    ("service", "  type: External\n  ports: [{port: 80}]", 5, "Service default/web spec.type", "`External`", "ExternalName"),
+    ("service", "  type: ExternalName\n  ports: [{port: 80}]", 5, "Service default/web spec.externalName", "required", "add `externalName:`"),
+    ("service", "  type: ExternalName\n  externalName: ''", 6, "Service default/web spec.externalName", "not the full name of a host", "db.example.com"),
+    ("service", "  type: ExternalName\n  externalName: localhost", 6, "Service default/web spec.externalName", "`localhost` is not the full name", "db.example.com"),
+    ("service", "  type: ExternalName\n  externalName: DB.example.com", 6, "Service default/web spec.externalName", "not the full name", "lower case"),
+    ("service", "  type: ExternalName\n  externalName: 192.0.2.7", 6, "Service default/web spec.externalName", "is an address, and no name", "EndpointSlice"),
+    ("service", "  type: ExternalName\n  externalName: 'fd00::7'", 6, "Service default/web spec.externalName", "is an address", "EndpointSlice"),
+    ("service", "  ports: [{port: 80}]\n  externalName: a.example.com", 6, "Service default/web spec.externalName", "not supported", "type: ExternalName"),
+    ("service", "  ports: [{port: 80}]\n  trafficDistribution: PreferSameRegion", 6, "Service default/web spec.trafficDistribution", "`PreferSameRegion`", "one of PreferSameZone"),
     ("service", "  ports:\n    - {port: 80, targetport: 1}", 6, "Service default/web spec.ports[0].targetport", "unknown field", "did you mean `targetPort`?"),
     // Workload.
     ("workload", "  ports: [{name: http, port: 80}]", 5, "Workload default/web-1 spec.address", "required", "add `address:`"),
@@ -139,6 +147,10 @@ const CASES: &[Case] = &[
     ("", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1}]}\n", 6, "Service default/a", "a second time; first in test.yaml:1", "rename"),
 ];
 
+/// Two names that lead to each other, and one that leads to something.
+const CIRCLE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: ExternalName, externalName: b.prod.svc.cluster.local}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: b, namespace: prod}\nspec: {type: ExternalName, externalName: a.default.svc.cluster.local.}";
+const ALIAS: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n  parentRefs: [{kind: Service, name: web}]\n  rules:\n    - backendRefs:\n        - {name: db, port: 80}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: db}\nspec: {type: ExternalName, externalName: db.example.com, ports: [{port: 80}]}";
+
 /// What each document says is right; what they say about each other is not.
 #[rustfmt::skip]
 const TOGETHER: &[Case] = &[
@@ -148,6 +160,9 @@ const TOGETHER: &[Case] = &[
     ("no such workload", "apiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n  targetRefs: [{kind: Workload, name: web-1}]", 5, "AuthorizationPolicy default/p spec.targetRefs[0]", "no Workload `web-1`", "apply the Workload too"),
     ("two meshes", "apiVersion: weir.dev/v1alpha1\nkind: Mesh\nmetadata: {name: a}\n---\napiVersion: weir.dev/v1alpha1\nkind: Mesh\nmetadata: {name: b}", 5, "Mesh b", "there is one Mesh", "change `a`"),
     ("one address", "apiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: a}\nspec: {address: 10.0.0.1}\n---\napiVersion: weir.dev/v1alpha1\nkind: Workload\nmetadata: {name: b}\nspec: {command: [b], address: 10.0.0.1, sidecar: {inboundPort: 15006}}", 6, "Workload default/b spec.sidecar.inboundPort", "10.0.0.1:15006 is where Workload/default/a listens too", "its own port"),
+    ("a circle", CIRCLE, 1, "Service default/a spec.externalName", "leads back to itself", "a host outside"),
+    ("a circle, the other", CIRCLE, 6, "Service prod/b spec.externalName", "leads back to itself", "a host outside"),
+    ("an alias", ALIAS, 8, "HTTPRoute default/r spec.rules[0].backendRefs[0]", "another name of `db.example.com`", "ExternalService"),
     ("one cluster address", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.96.0.7, ports: [{port: 80}]}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {clusterIPs: [10.96.0.7], ports: [{port: 80}]}", 6, "Service default/b spec.clusterIPs", "10.96.0.7 is the address of Service/default/a too", "its own"),
 ];
 

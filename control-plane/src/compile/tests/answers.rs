@@ -93,6 +93,9 @@ fn a_service_without_an_address_is_given_one_of_each_family_that_leads_back_to_i
 
 #[test]
 fn short_names_are_made_for_each_namespace() {
-    assert_eq!(compile::scope(Kind::Endpoints, "dns/web"), compile::Scope::Namespace);
-    assert_eq!(compile::scope(Kind::Endpoints, super::WEB), compile::Scope::Mesh);
+    assert_eq!(
+        compile::scope(&world(&[]), &node("demo", "web-1"), Kind::Endpoints, "dns/web"),
+        compile::Scope::Namespace
+    );
+    assert_eq!(compile::scope(&world(&[]), &node("demo", "web-1"), Kind::Endpoints, super::WEB), compile::Scope::Mesh);
 }

@@ -1,11 +1,13 @@
 //! The compiler against small meshes written as operators write them.
 
+mod aliases;
 mod answers;
 mod captured;
 mod clusters;
 mod external;
 mod inbound;
 mod names;
+mod near;
 mod property;
 mod routes;
 mod scale;

@@ -125,10 +125,10 @@ fn a_grpc_client_has_no_inbound_side() {
 
 #[test]
 fn what_a_resource_depends_on_is_known() {
-    assert_eq!(compile::scope(Kind::Cluster, WEB), Scope::Mesh);
-    assert_eq!(compile::scope(Kind::Endpoints, WEB), Scope::Mesh);
-    assert_eq!(compile::scope(Kind::Cluster, "inbound:8080"), Scope::Node);
-    assert_eq!(compile::scope(Kind::Listener, "inbound/demo/web-1"), Scope::Node);
-    assert_eq!(compile::scope(Kind::Listener, "web:80"), Scope::Namespace);
-    assert_eq!(compile::scope(Kind::Route, WEB), Scope::Mesh);
+    assert_eq!(compile::scope(&world(&[]), &web(), Kind::Cluster, WEB), Scope::Mesh);
+    assert_eq!(compile::scope(&world(&[]), &web(), Kind::Endpoints, WEB), Scope::Mesh);
+    assert_eq!(compile::scope(&world(&[]), &web(), Kind::Cluster, "inbound:8080"), Scope::Node);
+    assert_eq!(compile::scope(&world(&[]), &web(), Kind::Listener, "inbound/demo/web-1"), Scope::Node);
+    assert_eq!(compile::scope(&world(&[]), &web(), Kind::Listener, "web:80"), Scope::Namespace);
+    assert_eq!(compile::scope(&world(&[]), &web(), Kind::Route, WEB), Scope::Mesh);
 }

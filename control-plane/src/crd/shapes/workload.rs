@@ -80,6 +80,11 @@ pub(in crate::crd) struct WorkloadSpec {
     region: Option<Place>,
     /// Where in the region.
     zone: Option<Place>,
+    /// The machine it runs on.
+    node: Option<Name>,
+    /// For whom it is meant, by service: as the hints of EndpointSlices.
+    #[schemars(length(max = 1000))]
+    hints: Option<Vec<Hint>>,
     /// Its share of its services' requests; 1 unless written.
     weight: Option<Weight>,
     /// The ports of its sidecar.
@@ -102,6 +107,19 @@ struct WorkloadPort {
     port: Port,
     /// What is spoken, where it differs from what the Service says.
     app_protocol: Option<AppProtocol>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+struct Hint {
+    /// The service, of the same namespace.
+    service: Label,
+    /// Callers of these zones.
+    #[schemars(length(max = 1000))]
+    zones: Option<Vec<Place>>,
+    /// Callers on these machines.
+    #[schemars(length(max = 1000))]
+    nodes: Option<Vec<Name>>,
 }
 
 /// The sidecar's ports differ, also from those that are not written.

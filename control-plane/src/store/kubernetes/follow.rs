@@ -2,7 +2,7 @@
 
 use super::{server, state::Refused, state::State};
 use crate::{
-    kubernetes::{Known, watch::Told},
+    kubernetes::{Known, object, watch::Told},
     metrics::Metrics,
     store::{Error, Snapshot},
 };
@@ -17,6 +17,8 @@ use weir_config::resources::Key;
 
 /// So many events at most make one snapshot: readers are not kept waiting by a flood.
 const AT_ONCE: usize = 4096;
+/// So many objects that are not accepted are named in the log at once.
+const SAID: usize = 20;
 /// The longest that a transaction of ours keeps its documents back from readers, so that they see all of them at once.
 const HELD: Duration = Duration::from_secs(20);
 
@@ -85,7 +87,9 @@ impl Followed {
             self.draft.send_modify(|_| {});
         }
         if inner.state.refused_changes() != refused || begins {
-            self.refused.send_replace(Arc::new(inner.state.refused().clone()));
+            let now = Arc::new(inner.state.refused().clone());
+            let before = self.refused.send_replace(Arc::clone(&now));
+            say(&before, &now);
         }
         drop(inner);
         if begins {
@@ -133,6 +137,20 @@ impl Followed {
     pub(super) fn hold(&self) -> Held<'_> {
         self.inner.lock().held = Some(Instant::now());
         Held(self)
+    }
+}
+
+/// Objects that have no status of ours are told of here, or nobody would know why they count for nothing.
+fn say(before: &BTreeMap<Key, Refused>, now: &BTreeMap<Key, Refused>) {
+    let told = |key: &Key, refused: &Refused| before.get(key).is_some_and(|b| b.issues == refused.issues);
+    let new = now.iter().filter(|(key, refused)| !object::KINDS.contains(&key.kind) && !told(key, refused));
+    for (n, (key, refused)) in new.enumerate() {
+        if n == SAID {
+            tracing::warn!("more objects of the cluster are not accepted");
+            return;
+        }
+        let why: Vec<_> = refused.issues.iter().map(ToString::to_string).collect();
+        tracing::warn!(object = %key, why = why.join("; "), "not accepted; where it had a good version, that one holds");
     }
 }
 

@@ -154,7 +154,7 @@ impl State {
     fn service(&mut self, name: Name, object: DynamicObject) {
         let (key, known) = (service::key(&name), Known::of(&object.metadata));
         self.saw(&key, &known);
-        if service::selects(&object) {
+        if service::is_whole(&object) {
             self.open.remove(&name);
             self.means(key, &known, service::meaning(&object, &BTreeMap::new()));
         } else {
@@ -198,14 +198,19 @@ impl State {
     fn read_pod(&mut self, name: &Name) {
         let Some(seen) = self.pods.get(name) else { return };
         let slices = self.slices_with.get(name).into_iter().flatten().filter_map(|s| self.slices.get(s));
-        let (mut behind, mut zone) = (BTreeSet::new(), None);
+        let mut said = pod::Said::default();
         for slice in slices {
+            let service = &*slice.service.name;
             if self.open.contains_key(&slice.service) {
-                behind.insert(&*slice.service.name);
+                said.behind.insert(service);
             }
-            zone = zone.or_else(|| slice.pods.get(&*name.name)?.as_deref());
+            let Some(place) = slice.pods.get(&*name.name) else { continue };
+            said.zone = said.zone.or(place.zone.as_deref());
+            if let Some(hint) = place.hint(service) {
+                said.hints.entry(service).or_insert(hint);
+            }
         }
-        let (meaning, known) = (pod::meaning(name, seen, &behind, zone), seen.known.clone());
+        let (meaning, known) = (pod::meaning(name, seen, said), seen.known.clone());
         let key = pod::key(name);
         self.saw(&key, &known);
         self.means(key, &known, meaning);
@@ -238,8 +243,8 @@ impl State {
             self.slices.insert(name.clone(), seen.clone());
         }
         self.others(&name, old.as_ref(), seen.as_ref());
-        let zones = |s: &Option<slice::Seen>| s.as_ref().map(|s| s.pods.clone()).unwrap_or_default();
-        let (before, after) = (zones(&old), zones(&seen));
+        let places = |s: &Option<slice::Seen>| s.as_ref().map(|s| s.pods.clone()).unwrap_or_default();
+        let (before, after) = (places(&old), places(&seen));
         let moved = before.keys().chain(after.keys()).filter(|pod| before.get(*pod) != after.get(*pod));
         for pod in moved.collect::<BTreeSet<_>>() {
             self.read_pod(&Name::new(&name.namespace, pod));
