@@ -90,7 +90,10 @@ impl Certificates {
     }
 
     fn write(&self, file: &str, text: &str) {
-        std::fs::write(self.path(file), text).expect("a file");
+        // Whole or not at all: a program that was started before may be reading it.
+        let new = self.path(&format!("{file}.new"));
+        std::fs::write(&new, text).expect("a file");
+        std::fs::rename(new, self.path(file)).expect("a file");
     }
 }
 
