@@ -73,7 +73,7 @@ pub(super) fn routes(world: &World, resource: &str) -> Option<RouteConfig> {
             path: None,
             host: None,
             timeout: policy.request_timeout,
-            idle_timeout: if bytes { Some(settings::LONG_IDLE) } else { policy.idle_timeout },
+            idle_timeout: if bytes { Some(settings::ABANDONED) } else { policy.idle_timeout },
             retry: policy.retry,
             cap_grpc_timeout: true,
         }),
