@@ -1,4 +1,4 @@
-//! Has the linker lay out the released sidecar as `order.txt` says: see [`weir_proxy::app`] `given_back`.
+//! Has the linker lay out the released sidecar as `order.txt` says: see [`weir_proxy`] `given_back`.
 //!
 //! Only where Rust's own linker (lld) is there, which knows how; elsewhere the program is the same, and takes more memory.
 

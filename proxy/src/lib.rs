@@ -25,6 +25,8 @@
 //! and that address, not a name, is what [`state`] is asked for; [`capture`] has the rules that `weir-init` sets. Questions
 //! for names (DNS) come to [`dns`]: answered from [`state`], or by the machine's resolvers ([`resolve`]).
 //!
+//! Memory that was needed once goes back to the kernel by `given_back`.
+//!
 //! `CONNECT` and everything that is not HTTP goes from [`listen`] `tcp` to [`tunnel`] as bytes.
 
 pub mod admin;
@@ -38,6 +40,7 @@ pub mod disk;
 pub mod dns;
 pub mod drain;
 pub mod error;
+mod given_back;
 pub mod handover;
 pub mod http1;
 pub mod http2;

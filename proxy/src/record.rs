@@ -5,7 +5,7 @@ use crate::{
     body::{End, Finish},
     connection::Connection,
     error::{Error, Kind},
-    reply,
+    given_back, reply,
     stage::Response,
     state::{Chosen, Endpoint},
     telemetry::{
@@ -153,6 +153,7 @@ impl Record {
 
 impl Shared {
     fn tell(&self) {
+        given_back::ended();
         let mut facts = self.facts.lock();
         facts.told.duration = facts.start.elapsed();
         let Told { metrics, log } = &*self.recorder.0;

@@ -1,10 +1,11 @@
 //! The control thread: certificate, configuration, pages, and the orderly end.
 
-use super::{Ended, captured::Proof, end::End, given_back, heir::Heir};
+use super::{Ended, captured::Proof, end::End, heir::Heir};
 use crate::{
     admin::{Admin, Command, Health, Logging, Readiness, Scrape, server::serve},
     data, dns,
     drain::Door,
+    given_back,
     handover::Named,
     identity::{Identity, Remote, Renewal, Store, Wish},
     options::Options,

@@ -9,7 +9,6 @@
 mod captured;
 mod control;
 mod end;
-mod given_back;
 mod heir;
 mod questions;
 

@@ -4,6 +4,7 @@
 use crate::{
     drain::{self, Accept, Door, How},
     error::Kind,
+    given_back,
     telemetry::Metrics,
 };
 use futures::FutureExt as _;
@@ -157,6 +158,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        given_back::ended();
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -27,7 +27,7 @@ const PROXY: &[&[&str]] = &[
     &["identity", "tunnel", "io"],
     &["tls"],
     &["telemetry", "logic"],
-    &["error", "drain", "disk", "alarm", "turns", "handover", "capture", "resolve"],
+    &["error", "drain", "disk", "alarm", "turns", "given_back", "handover", "capture", "resolve"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[
