@@ -16,12 +16,15 @@ use crate::{
 };
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-/// At low rates the rare is rarer: as many seconds as give this many requests, within reason.
+/// At low rates the rare is rarer: as many seconds as give this many requests, within [`LONGEST`].
 const ENOUGH: u32 = 1000;
+/// No measurement is drawn out beyond this.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Starts everything, measures, prints and writes the report. Processes end with it.
 pub fn run(args: &Args) -> Result<(), Failure> {
     machine::raise_file_limit();
+    machine::come_first();
     let binaries = weir::Binaries::find()?;
     // One thread makes the load, so that it leaves the other cores to the proxies.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -154,7 +157,7 @@ pub(crate) async fn turn(
     let before = contestant.usage();
     let outcome = match rate {
         None => clients.closed(lasts).await?,
-        Some(rate) => clients.open(rate, lasts.max(lasts * ENOUGH / rate / 2).min(lasts * 3)).await?,
+        Some(rate) => clients.open(rate, lasts.max((Duration::from_secs(ENOUGH.into()) / rate).min(LONGEST))).await?,
     };
     let used = contestant.usage().zip(before).map(|(after, before)| after - before);
     results.rows.entry((scenario, mode, contestant.kind)).or_default().add(&outcome, used);
