@@ -109,7 +109,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if self.waits {
-            self.pace.0.lock().waiting[self.piece as usize].remove(&self.ticket);
+            let waker = self.pace.0.lock().waiting[self.piece as usize].remove(&self.ticket);
+            // Whoever has let go of the place has not looked at anything else that would wake it.
+            waker.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -338,6 +340,23 @@ mod tests {
             haul.read(STRETCH);
             (0..FEW).for_each(|_| haul.read(1));
             assert!(std::future::poll_fn(|context| Poll::Ready(haul.poll(context))).await.is_ready(), "other messages");
+        });
+    }
+
+    #[test]
+    fn who_lets_go_of_its_place_is_woken() {
+        run(async {
+            let mut haul = Haul::default();
+            haul.read(STRETCH);
+            let woken = tokio::spawn(std::future::poll_fn(move |context| {
+                if haul.read == 0 {
+                    return Poll::Ready(());
+                }
+                assert!(haul.poll(context).is_pending());
+                haul.end();
+                Poll::Pending
+            }));
+            tokio::time::timeout(std::time::Duration::from_secs(5), woken).await.unwrap().unwrap();
         });
     }
 

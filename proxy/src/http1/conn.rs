@@ -177,6 +177,8 @@ impl Conn {
         if self.ended {
             return Poll::Ready(Err(HeadError::Closed));
         }
+        // What comes now is a new message's beginning, however much the last one was.
+        self.io.iter_mut().for_each(Io::rest);
         match ready!(self.poll_scratch(cx)) {
             Ok(0) => {
                 self.ended = true;

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 use weir_tests::{
-    client::{get, request, send},
+    client::{Connection, get, request, send},
     eventually, free_port,
     mesh::{Mesh, Sidecar, service, workload},
     process::{Process, binaries},
@@ -30,6 +30,23 @@ async fn a_sidecar_that_has_started_gives_back_what_only_its_start_needed() {
     .await;
     let answer = get(pair.client.outbound, "server:8080", "/").await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK, "what it needs comes back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_large_request_the_next_is_read_however_many_others_are_read_at_once() {
+    let pair = pair("http", "").await;
+    let all = (0..96).map(|_| async {
+        let mut client = Connection::http1(pair.client.outbound).await.unwrap();
+        for n in 0..12 {
+            let large = request(Method::POST, "server:8080", "/count/0", vec![b'b'; 64 * 1024]);
+            let answer = tokio::time::timeout(Duration::from_secs(30), client.send(large)).await;
+            assert_eq!(
+                answer.unwrap_or_else(|_| panic!("request {n} is not answered")).unwrap().status(),
+                StatusCode::OK
+            );
+        }
+    });
+    futures::future::join_all(all).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
