@@ -1,6 +1,7 @@
 //! Message bodies on their way through: towards the destination (`Body`, which can be replayed for a further try) and
 //! back to the caller (`ResponseBody`, which holds what must be released when the last byte has gone).
 
+mod again;
 mod incoming;
 mod patient;
 mod replay;
@@ -11,6 +12,7 @@ pub use patient::Answered;
 pub use replay::{Replay, ReplayMemory};
 pub use response::{End, Finish, Held, ResponseBody};
 
+use again::Again;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use patient::Patient;
@@ -31,6 +33,8 @@ pub enum Body {
     Incoming(Incoming),
     /// Remembered up to a limit, so that another try can send it again.
     Replay(Replay),
+    /// Some of it has been read, and none of that has left.
+    Again(Box<Again>),
 }
 
 impl Body {
@@ -38,6 +42,13 @@ impl Body {
     pub fn incoming(body: impl Into<Incoming>) -> Self {
         let body = body.into();
         if body.is_end_stream() { Self::Empty } else { Self::Incoming(body) }
+    }
+
+    /// With `read`, which was read of it, before what is left.
+    #[must_use]
+    pub fn again(self, read: impl IntoIterator<Item = Frame<Bytes>>) -> Self {
+        let mut read = read.into_iter().peekable();
+        if read.peek().is_none() { self } else { Self::Again(Box::new(Again::new(read, self))) }
     }
 
     /// Gives it up when it stands still for so long, until it is said that the request has been answered. `None`: there is
@@ -66,6 +77,7 @@ impl HttpBody for Body {
             Self::Empty => Poll::Ready(None),
             Self::Incoming(b) => Pin::new(b).poll_frame(cx),
             Self::Replay(b) => b.poll_frame(cx),
+            Self::Again(b) => b.poll_frame(cx),
         }
     }
 
@@ -74,6 +86,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Incoming(b) => b.is_end_stream(),
             Self::Replay(b) => b.is_end_stream(),
+            Self::Again(b) => b.is_end_stream(),
         }
     }
 
@@ -82,6 +95,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Incoming(b) => b.size_hint(),
             Self::Replay(b) => b.size_hint(),
+            Self::Again(b) => b.size_hint(),
         }
     }
 }

@@ -316,7 +316,13 @@ impl Conn {
     /// Writes what is to be written.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.io {
-            Some(io) => self.out.poll_write(io, &mut self.sent, cx),
+            Some(io) => {
+                let before = io.written();
+                let polled = self.out.poll_write(io, &mut self.sent, cx);
+                // TLS may have sent some of what it then says has failed.
+                self.sent |= io.written() != before;
+                polled
+            }
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }

@@ -23,17 +23,30 @@ pub struct Ahead {
     buffer: BytesMut,
     /// The last read filled all that it was given.
     flows: bool,
+    written: u64,
 }
 
 impl Ahead {
     /// Of a connection of which nothing has been read.
     pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, buffer: BytesMut::new(), flows: false }
+        Self { tcp, buffer: BytesMut::new(), flows: false, written: 0 }
     }
 
     /// Whether nothing that has been read waits here.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
+    }
+
+    /// How many bytes the kernel has taken.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = written {
+            self.written += n as u64;
+        }
+        written
     }
 
     /// The connection itself.
@@ -72,7 +85,8 @@ impl AsyncRead for Ahead {
 
 impl AsyncWrite for Ahead {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -80,7 +94,8 @@ impl AsyncWrite for Ahead {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

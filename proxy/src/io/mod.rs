@@ -99,6 +99,16 @@ impl Io {
         self.haul.end();
     }
 
+    /// How many bytes the kernel has taken of what TLS was given, which keeps some; of plain TCP, where what a write says is
+    /// what the kernel has taken, always 0.
+    pub fn written(&self) -> u64 {
+        match &self.wire {
+            Wire::Plain(_) => 0,
+            Wire::Client(tls) => tls.get_ref().0.written(),
+            Wire::Server(tls) => tls.get_ref().0.written(),
+        }
+    }
+
     fn socket(&self) -> SockRef<'_> {
         SockRef::from(match &self.wire {
             Wire::Plain(tcp) => tcp,

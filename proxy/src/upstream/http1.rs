@@ -14,6 +14,7 @@ use crate::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, request::Parts};
 use http_body::{Body as _, Frame};
+use smallvec::SmallVec;
 use std::{
     future::poll_fn,
     io,
@@ -62,7 +63,8 @@ impl Connection {
     pub(super) async fn exchange(&self, outgoing: Outgoing, reused: bool) -> Result<Answer, Unsent> {
         let Outgoing { message, spelling, interim, .. } = outgoing;
         let (parts, body) = message.into_parts();
-        let mut pump = Pump { sending: Sending::of_request(&parts.headers, &body), body, state: Sent::Nothing };
+        let sending = Sending::of_request(&parts.headers, &body);
+        let mut pump = Pump { sending, body, state: Sent::Nothing, taken: SmallVec::new() };
         if pump.sending == Sending::Exact(0)
             && let Err(error) = poll_fn(|cx| pump.poll_nothing(cx)).await
         {
@@ -120,7 +122,8 @@ impl Connection {
         if !sent && matches!(pump.state, Sent::Nothing | Sent::Broken) && !matches!(why, Failure::Body(_)) {
             let kind = if reused { Kind::StaleConnection } else { Kind::UpstreamClosed };
             let error = Error::new(kind).because(why.story()).retry_is(RetrySafety::NeverSent);
-            return Unsent { error, request: Some(Box::new(Request::from_parts(parts, pump.body))) };
+            let body = pump.body.again(pump.taken);
+            return Unsent { error, request: Some(Box::new(Request::from_parts(parts, body))) };
         }
         Unsent { error: classify(why, reused), request: None }
     }
@@ -179,6 +182,8 @@ struct Pump {
     body: Body,
     sending: Sending,
     state: Sent,
+    /// What has been read of the body, as long as nothing of the request has left: for another connection.
+    taken: SmallVec<[Frame<Bytes>; 2]>,
 }
 
 impl Pump {
@@ -203,7 +208,13 @@ impl Pump {
     fn poll(&mut self, conn: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         while !self.is_over() {
             let waits = self.poll_read(conn, cx)?;
-            match conn.lock().poll_flush(cx) {
+            let mut conn = conn.lock();
+            let flushed = conn.poll_flush(cx);
+            if conn.sent && !self.taken.is_empty() {
+                self.taken = SmallVec::new();
+            }
+            drop(conn);
+            match flushed {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => self.state = Sent::Broken,
                 Poll::Ready(Ok(())) if self.state == Sent::Read => self.state = Sent::All,
@@ -224,6 +235,7 @@ impl Pump {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Some(Ok(frame))) => {
                     self.state = Sent::Some;
+                    self.take(conn, &frame);
                     self.add(conn, frame)?;
                 }
                 Poll::Ready(None) => {
@@ -237,6 +249,14 @@ impl Pump {
             }
         }
         Ok(false)
+    }
+
+    fn take(&mut self, conn: &Shared, frame: &Frame<Bytes>) {
+        if conn.lock().sent {
+            return;
+        }
+        let data = frame.data_ref().cloned().map(Frame::data);
+        self.taken.extend(data.or_else(|| frame.trailers_ref().cloned().map(Frame::trailers)));
     }
 
     fn add(&mut self, conn: &Shared, frame: Frame<Bytes>) -> Result<(), Failure> {
@@ -294,5 +314,52 @@ impl Answer {
     /// The body that follows the head.
     pub(super) fn body(&self, conn: &Shared) -> Incoming {
         Incoming::new(conn.clone(), self.head.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::sync::Arc;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// To a peer that has reset the connection, or closed it with a byte of what comes unread.
+    async fn sent_to_one_that_is_gone(reset: bool, body: Body) -> Unsent {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (ours, theirs) = (ours.unwrap(), theirs.unwrap().0);
+        if reset {
+            theirs.set_zero_linger().unwrap();
+        }
+        drop(theirs);
+        ours.readable().await.unwrap();
+        let connection = Connection::new(Io::plain(ours), None, Alive::new(&Arc::default(), None));
+        let message = Request::post("http://a/").body(body).unwrap();
+        let outgoing = Outgoing { message, spelling: None, interim: None, fresh: false };
+        connection.exchange(outgoing, true).await.err().unwrap()
+    }
+
+    fn body() -> Body {
+        let trailers = http::HeaderMap::from_iter([(http::HeaderName::from_static("x-end"), "1".parse().unwrap())]);
+        Body::Empty.again([Frame::data("one".into()), Frame::data("two".into()), Frame::trailers(trailers)])
+    }
+
+    #[tokio::test]
+    async fn what_goes_to_another_connection_goes_whole_though_it_had_been_read() {
+        let unsent = sent_to_one_that_is_gone(true, body()).await;
+        assert_eq!(unsent.error.kind(), Kind::StaleConnection);
+        let again = unsent.request.expect("nothing of it has left").into_body();
+        assert!(!again.is_end_stream() && again.size_hint().exact().is_none());
+        let whole = again.collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()["x-end"], "1");
+        assert_eq!(whole.to_bytes(), "onetwo");
+    }
+
+    #[tokio::test]
+    async fn what_has_left_in_part_goes_nowhere_else() {
+        let unsent = sent_to_one_that_is_gone(false, body()).await;
+        assert_eq!(unsent.error.kind(), Kind::StaleConnection);
+        assert!(unsent.request.is_none());
     }
 }
