@@ -67,7 +67,7 @@ spec:
   action: Allow
   rules:
     - from: [{serviceAccounts: [somebody, client]}]
-      to: [{methods: [GET, POST], paths: [/elsewhere, "/small*", "/grpc*", "/*"]}]
+      to: [{methods: [GET, POST, PUT], paths: [/elsewhere, "/small*", "/grpc*", "/*"]}]
 ---
 apiVersion: weir.dev/v1alpha1
 kind: AuthorizationPolicy
