@@ -22,6 +22,8 @@ use std::{
 
 /// So many handshakes of one thread run as they come.
 const CROWD: usize = 8;
+/// Where more than these of either kind are under way, the processor is left to others after each piece.
+const SOME: usize = 4;
 /// After so many bytes that came in large pieces, a connection waits for its turn, where few others haul.
 const STRETCH: usize = 256 * 1024;
 /// What came in smaller pieces is no haul.
@@ -45,8 +47,8 @@ struct Turns {
     hauling: usize,
     /// A piece was let through in this turn, and the next turn comes.
     taken: bool,
-    /// Those of each kind that wait: the oldest handshake first, so that the first of a crowd is through soon; stretches in
-    /// the order of their coming. Not more than there are connections: who is dropped leaves.
+    /// Those of each kind that wait: of handshakes those that have begun, so that they are through soon, and of these the
+    /// oldest; stretches in the order of their coming. Not more than there are connections: who is dropped leaves.
     waiting: [BTreeMap<u64, Waker>; 2],
     next: u64,
 }
@@ -65,15 +67,19 @@ enum Piece {
 struct Place {
     pace: Arc<Pace>,
     piece: Piece,
+    /// Its place in the queue.
     ticket: u64,
     waits: bool,
 }
+
+/// Handshakes that have not begun come after all that have.
+const NEW: u64 = 1 << 63;
 
 impl Place {
     fn new(piece: Piece) -> Self {
         let pace = PACE.with(Arc::clone);
         let mut turns = pace.0.lock();
-        let ticket = turns.next;
+        let ticket = turns.next | if piece == Piece::Step { NEW } else { 0 };
         turns.next += 1;
         drop(turns);
         Self { pace, piece, ticket, waits: false }
@@ -146,6 +152,7 @@ impl<F: Future> Future for Paced<F> {
         if !this.place.0.may_go(context.waker(), few) {
             return Poll::Pending;
         }
+        this.place.0.ticket &= !NEW;
         this.handshake.poll(context)
     }
 }
@@ -229,9 +236,17 @@ async fn turn_by_turn(pace: Arc<Pace>) {
     let _end = End(pace.clone());
     loop {
         tokio::task::yield_now().await;
-        let next = pace.0.lock().waiting.each_mut().map(BTreeMap::pop_first);
+        let mut turns = pace.0.lock();
+        let next = turns.waiting.each_mut().map(BTreeMap::pop_first);
         if next.iter().all(Option::is_none) {
             return;
+        }
+        let crowd = turns.under_way.max(turns.hauling) > SOME;
+        drop(turns);
+        if crowd {
+            // Nor is the processor for us alone: the application, and the sidecar at the other end, where it is on this
+            // machine too, have a request to carry on; they would wait until our slice of time is over.
+            std::thread::yield_now();
         }
         next.into_iter().flatten().for_each(|(_, waker)| waker.wake());
     }

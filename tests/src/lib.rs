@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod etcd;
 pub mod frames;
+pub mod humble;
 pub mod kubelet;
 pub mod load;
 pub mod mesh;

@@ -2,19 +2,22 @@
 //! too many, before it is asked, or not at all.
 
 use crate::{
-    eventually,
+    eventually, humble,
     message::{Message, Reader, framing_of_request},
 };
 use std::{
+    io,
     net::SocketAddr,
+    os::fd::AsFd,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     sync::watch,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 /// What it does when a request's head has come.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Sends these bytes so many times.
     Repeat(&'static [u8], usize),
+    /// The same, on threads that come last.
+    Humbly(&'static [u8], usize),
     /// Waits until the test calls [`Upstream::release`].
     Hold,
     /// Pauses: what a slow server does.
@@ -194,6 +199,15 @@ enum Next {
     Reset,
 }
 
+async fn repeat(write: &mut (impl AsyncWrite + Unpin), bytes: &[u8], times: usize) -> io::Result<()> {
+    for _ in 0..times {
+        write.write_all(bytes).await?;
+        // Others are answered meanwhile.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
 async fn act(
     step: Step,
     reader: &mut Reader<OwnedReadHalf>,
@@ -210,12 +224,13 @@ async fn act(
             reader.until(mark).await?;
         }
         Step::Send(bytes) => write.write_all(&bytes).await.map_err(|e| e.to_string())?,
-        Step::Repeat(bytes, times) => {
-            for _ in 0..times {
-                write.write_all(bytes).await.map_err(|e| e.to_string())?;
-                // Others are answered meanwhile.
-                tokio::task::yield_now().await;
-            }
+        Step::Repeat(bytes, times) => repeat(write, bytes, times).await.map_err(|e| e.to_string())?,
+        Step::Humbly(bytes, times) => {
+            // The socket by another descriptor: a runtime of its own has to know it.
+            let same = write.as_ref().as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
+            let work = async move { repeat(&mut TcpStream::from_std(same.into())?, bytes, times).await };
+            let done = AbortOnDropHandle::new(humble::shared().spawn(work)).await;
+            done.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         }
         Step::Hold => {
             release.changed().await.map_err(|e| e.to_string())?;

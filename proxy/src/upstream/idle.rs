@@ -3,7 +3,10 @@
 //! Each is watched while it is idle. One that the peer closes leaves at once, and teaches how long the peer keeps them
 //! ([`KeepAlive`]); one that was silent for a while is looked at once more in the kernel before it is used.
 
-use super::{http1::Connection, waiting::Waiting};
+use super::{
+    http1::Connection,
+    waiting::{Client, Waiting},
+};
 use crate::logic::KeepAlive;
 use parking_lot::Mutex;
 use std::{
@@ -20,6 +23,8 @@ use tokio::{task::AbortHandle, time::Instant};
 
 /// More are closed when they come back.
 const MAX_IDLE: usize = 1024;
+/// For so long, in a crowd of newcomers, a connection stays for a client that has used it before.
+pub(super) const KEPT: Duration = Duration::from_millis(50);
 /// After so much silence the kernel is asked, which costs a system call.
 const SILENCE: Duration = Duration::from_millis(20);
 
@@ -38,6 +43,8 @@ pub(super) struct IdlePool {
 struct Idle {
     connection: Connection,
     since: Instant,
+    /// Given back by a client in the middle of a conversation, in a crowd of newcomers.
+    kept: bool,
 }
 
 impl IdlePool {
@@ -56,14 +63,23 @@ impl IdlePool {
         self.idle.lock().clear();
     }
 
-    /// One that may be used at `now`, and for how long it has been idle; `once`: by what may not be sent twice.
-    pub(super) fn take(&self, timeout: Duration, once: bool, now: Instant) -> Option<(Connection, Duration)> {
+    /// One that `client` may use at `now`, and for how long it has been idle; `once`: by what may not be sent twice.
+    pub(super) fn take(
+        &self,
+        client: Client,
+        timeout: Duration,
+        once: bool,
+        now: Instant,
+    ) -> Option<(Connection, Duration)> {
         let mut idle = self.idle.lock();
         loop {
             let last = idle.last()?;
             let age = now.saturating_duration_since(last.since);
             if !self.habits.allows(age) || once && !self.habits.is_safe_after(age) {
                 // Those below it have been idle for longer. They stay: one that outlives what is known shows it wrong.
+                return None;
+            }
+            if last.kept && !client.known && age < KEPT && self.waiting.is_crowd() {
                 return None;
             }
             let Idle { connection, .. } = idle.pop()?;
@@ -74,8 +90,8 @@ impl IdlePool {
         }
     }
 
-    /// One comes back.
-    pub(super) fn give_back(self: &Arc<Self>, connection: Connection, timeout: Duration) {
+    /// One comes back, of a client that was `known` when it asked.
+    pub(super) fn give_back(self: &Arc<Self>, connection: Connection, timeout: Duration, known: bool) {
         let now = Instant::now();
         if connection.retire_at.is_some_and(|at| now >= at) {
             return;
@@ -85,25 +101,25 @@ impl IdlePool {
             return;
         }
         drop(watcher);
-        if let Some(connection) = self.waiting.hand(connection, true) {
-            self.keep(connection, timeout, now);
+        if let Some(connection) = self.waiting.hand(connection, true, known) {
+            self.keep(connection, timeout, now, known);
         }
     }
 
     /// One has been made.
     pub(super) fn made(self: &Arc<Self>, connection: Connection, timeout: Duration) {
-        if let Some(connection) = self.waiting.hand(connection, false) {
-            self.keep(connection, timeout, Instant::now());
+        if let Some(connection) = self.waiting.hand(connection, false, false) {
+            self.keep(connection, timeout, Instant::now(), false);
         }
     }
 
-    fn keep(self: &Arc<Self>, connection: Connection, timeout: Duration, now: Instant) {
+    fn keep(self: &Arc<Self>, connection: Connection, timeout: Duration, now: Instant, kept: bool) {
         // Whoever watches is woken by what the connection does from now on.
         let mut idle = self.idle.lock();
         if idle.len() >= MAX_IDLE {
             return;
         }
-        idle.push(Idle { connection, since: now });
+        idle.push(Idle { connection, since: now, kept });
         drop(idle);
         if !self.watched.swap(true, Ordering::AcqRel) {
             tokio::spawn(watch(Arc::downgrade(self), timeout));
@@ -158,6 +174,8 @@ pub(super) struct Lease {
     pub(super) connection: Option<Connection>,
     pub(super) pool: Weak<IdlePool>,
     pub(super) timeout: Duration,
+    /// The client was known when it asked.
+    pub(super) known: bool,
     /// Whether the connection lives on after the response.
     pub(super) persists: bool,
     /// The request that is still being sent.
@@ -178,7 +196,7 @@ impl Drop for Lease {
             self.persists && conn.is_read() && !conn.has_more()
         };
         if reusable && tokio::runtime::Handle::try_current().is_ok() {
-            pool.give_back(connection, self.timeout);
+            pool.give_back(connection, self.timeout, self.known);
         }
     }
 }

@@ -93,7 +93,7 @@ impl Pool {
     ) -> Result<Exchange, Unsent> {
         let once = !outgoing.message.method().is_idempotent();
         loop {
-            let idle = (!outgoing.fresh).then(|| worker.idle.take(dialer.idle_timeout, once, now)).flatten();
+            let idle = (!outgoing.fresh).then(|| worker.idle.take(client, dialer.idle_timeout, once, now)).flatten();
             let (connection, reused, age) = match idle {
                 Some((connection, age)) => (connection, true, age),
                 // Boxed: it is large, and rare.
@@ -104,7 +104,7 @@ impl Pool {
             };
             let (spelling, interim) = (outgoing.spelling.clone(), outgoing.interim.clone());
             let unsent = match connection.exchange(outgoing, reused).await {
-                Ok(answer) => return Ok(worker.lend(dialer, connection, answer, reused)),
+                Ok(answer) => return Ok(worker.lend(dialer, client, connection, answer, reused)),
                 Err(unsent) => unsent,
             };
             if unsent.error.kind() == Kind::StaleConnection {
@@ -141,7 +141,14 @@ impl Worker {
         Self { idle: Arc::new(IdlePool::new(habits)), http2: http2::Shared::default() }
     }
 
-    fn lend(&self, dialer: &Dialer, connection: http1::Connection, answer: http1::Answer, reused: bool) -> Exchange {
+    fn lend(
+        &self,
+        dialer: &Dialer,
+        client: Client,
+        connection: http1::Connection,
+        answer: http1::Answer,
+        reused: bool,
+    ) -> Exchange {
         let body = answer.body(&connection.conn);
         let ResponseHead { parts, persists, spelling, .. } = answer.head;
         if let Some(timeout) = parts.headers.get("keep-alive").and_then(|v| keepalive::parse(v.as_bytes())) {
@@ -151,6 +158,7 @@ impl Worker {
             connection: Some(connection),
             pool: Arc::downgrade(&self.idle),
             timeout: dialer.idle_timeout,
+            known: client.known,
             // One that changes its protocol is no longer ours.
             persists: persists && parts.status != StatusCode::SWITCHING_PROTOCOLS,
             sending: answer.sending,

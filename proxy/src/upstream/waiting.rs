@@ -7,6 +7,9 @@
 //! would keep each other; and no more than [`GRACE`] that came later ever come before a request for each that its client
 //! had waiting already.
 //!
+//! Nor does a crowd take its connection away: what such a client gives back stays for its next request, for a while, as
+//! long as others are being made for the crowd.
+//!
 //! Few are made at a time. A crowd of requests does not become a crowd of handshakes, which would take all of the thread's
 //! time, and the endpoint's, until none of them is made in time: the first connections serve many of those who wait.
 
@@ -27,6 +30,8 @@ use tokio::sync::oneshot;
 
 /// Connections that are made at a time.
 const DIALS: usize = 16;
+/// From so many connections on that are being made, those who wait are a crowd.
+const CROWD: usize = 8;
 /// How many requests that come later may come before one of a client that is new, or has one waiting already.
 const GRACE: u64 = 256;
 /// Requests that may wait, whatever the cluster's own limit says.
@@ -61,10 +66,13 @@ struct Queue {
     seen: u64,
     /// How many connections have been made.
     made: u64,
+    /// The last one could not be.
+    fails: bool,
 }
 
 struct Waiter {
     client: usize,
+    known: bool,
     dialer: Dialer,
     sender: oneshot::Sender<Result<Handed>>,
 }
@@ -110,16 +118,30 @@ impl Waiting {
         let behind = *before - 1 + u64::from(!client.known);
         let place = (queue.seen + behind * GRACE, queue.seen);
         queue.seen += 1;
-        queue.waiters.insert(place, Waiter { client: client.id, dialer: dialer.clone(), sender });
+        queue.waiters.insert(place, Waiter { client: client.id, known: client.known, dialer: dialer.clone(), sender });
         let dials = queue.dialing < DIALS;
         queue.dialing += usize::from(dials);
         Ok((receiver, dials))
     }
 
-    /// Hands a connection to whoever's turn it is; returns it when nobody waits.
-    pub(super) fn hand(&self, connection: Connection, reused: bool) -> Option<Connection> {
+    /// Whether many wait, and connections are being made for them.
+    pub(super) fn is_crowd(&self) -> bool {
+        self.0.lock().is_crowd()
+    }
+
+    /// Hands a connection to whoever's turn it is; returns it when nobody waits, or only a crowd of newcomers does, for
+    /// whom others are being made, and it is of a client in the middle of a conversation (`known`).
+    pub(super) fn hand(&self, connection: Connection, reused: bool, known: bool) -> Option<Connection> {
         let mut queue = self.0.lock();
-        queue.made += u64::from(!reused);
+        if reused {
+            let newcomers = queue.waiters.first_key_value().is_none_or(|(_, first)| !first.known);
+            if known && newcomers && queue.is_crowd() {
+                return Some(connection);
+            }
+        } else {
+            queue.made += 1;
+            queue.fails = false;
+        }
         let mut connection = connection;
         while let Some((_, waiter)) = queue.waiters.pop_first() {
             queue.one_less(waiter.client);
@@ -136,6 +158,7 @@ impl Waiting {
     /// been made since then.
     fn failed(&self, error: &Error, begun: &Begun) {
         let mut queue = self.0.lock();
+        queue.fails = true;
         let all = queue.made == begun.made;
         let waited: Vec<_> = queue.waiters.keys().filter(|place| place.1 < begun.seen).copied().collect();
         for place in waited {
@@ -178,6 +201,10 @@ impl Waiting {
 }
 
 impl Queue {
+    fn is_crowd(&self) -> bool {
+        self.dialing >= CROWD && !self.fails
+    }
+
     /// A request of this client waits no more.
     fn one_less(&mut self, client: usize) {
         if let Entry::Occupied(mut of_client) = self.clients.entry(client) {

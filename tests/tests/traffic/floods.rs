@@ -14,6 +14,7 @@ use std::{
 };
 use weir_tests::{
     frames::{END_HEADERS, END_STREAM, Frames, block, frame, kind, pseudo},
+    humble,
     process::Process,
     raw::Raw,
     upstream::{Step, Upstream},
@@ -209,10 +210,10 @@ async fn application() -> Upstream {
     Upstream::start(|request| {
         let head = |length: &str| Step::Send(format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n").into_bytes());
         match request.word().as_str() {
-            "/large" => vec![Step::ReadBody, head("Content-Length: 1000000"), Step::Repeat(PIECE, 100)],
+            "/large" => vec![Step::ReadBody, head("Content-Length: 1000000"), Step::Humbly(PIECE, 100)],
             "/mute" => vec![Step::Mute],
             "/half" => vec![Step::Send(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()), Step::Mute],
-            "/endless" => vec![head(WITHOUT_END), Step::Repeat(PIECE, 100_000_000)],
+            "/endless" => vec![head(WITHOUT_END), Step::Humbly(PIECE, 100_000_000)],
             "/trickle" => {
                 let slowly = vec![Step::Repeat(CHUNK, 1), Step::Pause(Duration::from_millis(20))];
                 [vec![head("Transfer-Encoding: chunked")], vec![slowly; 500].concat()].concat()
@@ -225,18 +226,34 @@ async fn application() -> Upstream {
     .await
 }
 
-/// What a well-behaved client waits, over `time`: its p99. It has a thread of its own: the attackers' work in this process
-/// is not what it should wait for.
-fn p99(path: &Path, time: Duration) -> Duration {
-    tokio::task::block_in_place(|| {
-        let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        alone.block_on(well_behaved(path, time))
-    })
+/// A well-behaved client, which is there before a flood comes. It has a thread of its own: the attackers' work in this
+/// process is not what it should wait for.
+struct WellBehaved {
+    alone: tokio::runtime::Runtime,
+    client: Raw,
 }
 
-async fn well_behaved(path: &Path, time: Duration) -> Duration {
+impl WellBehaved {
+    fn new(path: &Path) -> Self {
+        tokio::task::block_in_place(|| {
+            let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let client = alone.block_on(path.connect());
+            Self { alone, client }
+        })
+    }
+
+    /// What it waits, over `time`: its p99.
+    fn p99(&mut self, time: Duration) -> Duration {
+        tokio::task::block_in_place(|| self.alone.block_on(ask(&mut self.client, time)))
+    }
+
+    fn goes(self) {
+        self.alone.shutdown_background();
+    }
+}
+
+async fn ask(client: &mut Raw, time: Duration) -> Duration {
     let begun = Instant::now();
-    let mut client = path.connect().await;
     let mut all = vec![];
     // From when each was due: one that is held up holds up those behind it, and they count too.
     for due in (1..).map(|n| begun + EVERY * n).take_while(|due| *due < begun + time) {
@@ -254,24 +271,11 @@ fn memory(path: &Path) -> u64 {
     [&path.client, &path.server].iter().map(|s| s.process.as_ref().map_or(0, Process::rss_kib)).max().unwrap_or(0)
 }
 
-/// Where attackers run: threads that come last, since attackers and attacked share one machine, and it is not the
-/// attackers' own work that is looked at.
-fn hostile() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .on_thread_start(|| {
-            // Of this thread alone (setpriority(2), "C library/kernel differences").
-            rustix::process::setpriority_process(None, 19).expect("a thread may be humble");
-        })
-        .enable_all()
-        .build()
-        .expect("a runtime")
-}
-
 async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> {
-    let (before, calm) = (memory(path), p99(path, FLOOD / 2));
+    let mut client = WellBehaved::new(path);
+    let (before, calm) = (memory(path), client.p99(FLOOD / 2));
     let counted = Arc::new(Counted::default());
-    let hostile = hostile();
+    let hostile = humble::runtime();
     let attackers: Vec<_> =
         (0..ATTACKERS).map(|_| hostile.spawn(flood(path.client.outbound, counted.clone()))).collect();
     let watched = counted.clone();
@@ -285,7 +289,8 @@ async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> 
         }
         peak
     });
-    let under = p99(path, FLOOD);
+    let under = client.p99(FLOOD);
+    client.goes();
     counted.stop.store(true, Ordering::Relaxed);
     for attacker in attackers {
         attacker.await.map_err(|e| format!("{name}: {e}"))?;
@@ -311,7 +316,9 @@ fn rss_kib(pid: u32) -> u64 {
 async fn all(floods: &[(&str, Flood)]) {
     let path = path(application().await).await;
     // What the first requests bring with them is no growth.
-    p99(&path, FLOOD / 2);
+    let mut first = WellBehaved::new(&path);
+    first.p99(FLOOD / 2);
+    first.goes();
     let mut failures = vec![];
     for (name, flood) in floods {
         if let Err(why) = withstand(&path, name, *flood).await {

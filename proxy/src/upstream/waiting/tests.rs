@@ -50,7 +50,7 @@ fn crowd(pool: &Arc<IdlePool>, dialer: &Dialer, target: &Target, n: usize) -> Jo
             let (connection, reused) = wait(&pool, client(id), &dialer, || target).await?;
             // A request's time.
             tokio::task::yield_now().await;
-            pool.give_back(connection, Duration::from_secs(10));
+            pool.give_back(connection, Duration::from_secs(10), false);
             Ok(reused)
         });
     }
@@ -173,5 +173,40 @@ async fn a_client_that_is_known_waits_for_no_crowd() {
     let queue = pool.waiting.0.lock();
     assert_eq!((queue.waiters.len(), queue.clients.len()), (0, 0), "nothing is kept of those who waited");
     drop(queue);
+    accepting.abort();
+}
+
+#[tokio::test]
+async fn a_crowd_takes_no_connection_from_a_client_that_is_known() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(listener.local_addr().unwrap());
+    let accepting = accept(listener);
+    let (pool, dialer) = (Arc::<IdlePool>::default(), dialer(ConnectionLimits::default()));
+    let timeout = Duration::from_secs(10);
+    let made = async || {
+        let place = Place { address: target.address, mesh: false, count: &target.count };
+        dialer.http1(place, dialer.limits.connections.try_acquire().unwrap()).await.unwrap()
+    };
+    let take = |id| pool.take(client(id), timeout, false, tokio::time::Instant::now());
+    // Nobody else is there: a newcomer takes what one that is known has given back.
+    pool.give_back(made().await, timeout, true);
+    let (connection, _) = take(200).unwrap();
+    // A crowd comes, and connections are being made for it.
+    let crowd: Vec<_> = (200..264).map(|id| pool.waiting.join(client(id), &dialer).unwrap().0).collect();
+    pool.give_back(connection, timeout, true);
+    assert!(take(300).is_none(), "it stays for one that is known");
+    let (connection, _) = take(1).unwrap();
+    // What a newcomer gives back goes to the next of the crowd.
+    let mut crowd = crowd.into_iter();
+    pool.give_back(connection, timeout, false);
+    assert!(crowd.next().unwrap().try_recv().unwrap().unwrap().1);
+    // It does not stay for long,
+    pool.give_back(made().await, timeout, true);
+    tokio::time::sleep(super::super::idle::KEPT).await;
+    let (connection, _) = take(300).unwrap();
+    // nor where none can be made for the crowd.
+    pool.waiting.0.lock().fails = true;
+    pool.give_back(connection, timeout, true);
+    assert!(crowd.next().unwrap().try_recv().unwrap().unwrap().1);
     accepting.abort();
 }
