@@ -18,16 +18,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
 };
 
 /// So many handshakes of one thread run as they come.
 const CROWD: usize = 8;
-/// Where more than these of either kind are under way, the processor is left to others now and then.
-const SOME: usize = 4;
-/// How often: whoever leaves it gives up its slice (3 ms), so that beside others who want it all, more often would leave us
-/// too little of it.
-const YIELDS: Duration = Duration::from_millis(1);
 /// After so many bytes that came in large pieces, a connection waits for its turn, where few others haul.
 const STRETCH: usize = 256 * 1024;
 /// What came in smaller pieces is no haul.
@@ -238,21 +232,11 @@ fn stretch(hauling: usize) -> usize {
 /// and the sockets have been looked at.
 async fn turn_by_turn(pace: Arc<Pace>) {
     let _end = End(pace.clone());
-    let mut yielded = Instant::now();
     loop {
         tokio::task::yield_now().await;
-        let mut turns = pace.0.lock();
-        let next = turns.waiting.each_mut().map(BTreeMap::pop_first);
+        let next = pace.0.lock().waiting.each_mut().map(BTreeMap::pop_first);
         if next.iter().all(Option::is_none) {
             return;
-        }
-        let crowd = turns.under_way.max(turns.hauling) > SOME;
-        drop(turns);
-        if crowd && yielded.elapsed() >= YIELDS {
-            // Nor is the processor for us alone: the application, and the sidecar at the other end, where it is on this
-            // machine too, have a request to carry on; they would wait until our slice of time is over.
-            std::thread::yield_now();
-            yielded = Instant::now();
         }
         next.into_iter().flatten().for_each(|(_, waker)| waker.wake());
     }
