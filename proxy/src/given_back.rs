@@ -5,7 +5,6 @@
 //! touches are never needed again. Once the first configuration is in use, all pages that nobody can have written are let
 //! go of. What is still needed comes back with its next use from the page cache, sixteen pages at a time (the kernel's
 //! `fault_around_bytes`); `proxy/order.txt` has put together what requests need.
-
 //!
 //! The allocator gives a freed page back a little later, when more is freed near it: when a crowd is over (ten thousand
 //! requests at once, and then silence), nothing is, and half of what it has used stays. So a data thread on which many
@@ -17,7 +16,8 @@ use std::{cell::Cell, fs, io, ops::Range, time::Duration};
 /// From the first configuration on: certificates are there and probes answered by then.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// So many exchanges and connections that end within a [`CALM`] are a crowd.
+/// So many exchanges and connections that have ended are worth giving back what they used; fewer within a [`CALM`] are no
+/// crowd any more.
 const CROWD: u32 = 64;
 /// How often a thread sees whether its crowd is over.
 const CALM: Duration = Duration::from_secs(1);

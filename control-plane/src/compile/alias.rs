@@ -5,18 +5,14 @@
 
 use super::{
     cluster::balanced,
-    external, name, resource_name,
-    route::all_to,
+    external, name, resource_name, route,
     settings::{self, Effective},
     speech,
 };
 use crate::index::{Leads, World};
 use std::sync::Arc;
 use weir_config::{
-    model::{
-        Action, Cluster, Discovery, Domain, Forward, HeaderMutations, ResourceName, Route, RouteConfig, RouteMatch,
-        VirtualHost,
-    },
+    model::{Cluster, Discovery, ResourceName, RouteConfig},
     resources::{AppProtocol, OutboundMode},
 };
 
@@ -65,22 +61,6 @@ pub(super) fn routes(world: &World, resource: &str) -> Option<RouteConfig> {
     let found = find(world, resource)?;
     let policy = settings::effective(world, &[]);
     let bytes = found.protocol == AppProtocol::Tcp;
-    let route = Route {
-        name: "default".into(),
-        matches: RouteMatch::default(),
-        action: Action::Forward(Forward {
-            clusters: vec![all_to(resource.into())],
-            path: None,
-            host: None,
-            timeout: policy.request_timeout,
-            idle_timeout: if bytes { Some(settings::ABANDONED) } else { policy.idle_timeout },
-            retry: policy.retry,
-            cap_grpc_timeout: true,
-        }),
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-    };
-    let host = VirtualHost { name: resource.into(), domains: vec![Domain::Any], routes: vec![route] };
-    Some(RouteConfig { name: resource.into(), virtual_hosts: vec![host] })
+    let idle_timeout = if bytes { Some(settings::ABANDONED) } else { policy.idle_timeout };
+    Some(route::outside(resource, Effective { idle_timeout, ..policy }))
 }

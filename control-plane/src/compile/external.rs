@@ -3,17 +3,14 @@
 
 use super::{
     cluster::balanced,
-    route::all_to,
+    route,
     settings::{self, Effective},
     speech,
 };
 use crate::index::{Item, World};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use weir_config::{
-    model::{
-        Action, Cluster, Discovery, Domain, Endpoint, Endpoints, Forward, HeaderMutations, Health, Locality, Route,
-        RouteConfig, RouteMatch, VirtualHost,
-    },
+    model::{Cluster, Discovery, Endpoint, Endpoints, Health, Locality, RouteConfig},
     resources::{ExternalProtocol, ExternalService, OutboundMode},
 };
 
@@ -77,22 +74,6 @@ pub(super) fn routes(world: &World, resource: &str) -> Option<RouteConfig> {
     let found = find(world, resource)?;
     let policy = settings::effective(world, &[&found.item.key]);
     let http = matches!(found.protocol, ExternalProtocol::Http | ExternalProtocol::Http2);
-    let route = Route {
-        name: "default".into(),
-        matches: RouteMatch::default(),
-        action: Action::Forward(Forward {
-            clusters: vec![all_to(resource.into())],
-            path: None,
-            host: None,
-            timeout: policy.request_timeout,
-            idle_timeout: if http { policy.idle_timeout } else { settings::bytes_idle(world, &found.item.key) },
-            retry: policy.retry,
-            cap_grpc_timeout: true,
-        }),
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: policy.fault,
-    };
-    let host = VirtualHost { name: resource.into(), domains: vec![Domain::Any], routes: vec![route] };
-    Some(RouteConfig { name: resource.into(), virtual_hosts: vec![host] })
+    let idle_timeout = if http { policy.idle_timeout } else { settings::bytes_idle(world, &found.item.key) };
+    Some(route::outside(resource, Effective { idle_timeout, ..policy }))
 }

@@ -162,6 +162,11 @@ fn to_itself(world: &World, target: &Target<'_>, cluster: &str) -> Route {
         AppProtocol::Tcp => settings::bytes_idle(world, &target.service.key),
         _ => policy.idle_timeout,
     };
+    everything(cluster, Effective { idle_timeout, ..policy })
+}
+
+/// Everything to one cluster.
+fn everything(cluster: &str, policy: Effective) -> Route {
     Route {
         name: "default".into(),
         matches: RouteMatch::default(),
@@ -170,7 +175,7 @@ fn to_itself(world: &World, target: &Target<'_>, cluster: &str) -> Route {
             path: None,
             host: None,
             timeout: policy.request_timeout,
-            idle_timeout,
+            idle_timeout: policy.idle_timeout,
             retry: policy.retry,
             cap_grpc_timeout: true,
         }),
@@ -180,7 +185,14 @@ fn to_itself(world: &World, target: &Target<'_>, cluster: &str) -> Route {
     }
 }
 
-pub(super) fn all_to(name: ResourceName) -> WeightedCluster {
+/// The routes of a host outside: everything to it, with the `Host` that the caller wrote.
+pub(super) fn outside(resource: &str, policy: Effective) -> RouteConfig {
+    let routes = vec![everything(resource, policy)];
+    let host = VirtualHost { name: resource.into(), domains: vec![Domain::Any], routes };
+    RouteConfig { name: resource.into(), virtual_hosts: vec![host] }
+}
+
+fn all_to(name: ResourceName) -> WeightedCluster {
     WeightedCluster {
         name,
         weight: 1,

@@ -174,6 +174,7 @@ impl Waiting {
     /// No connection may be made: whoever would come last is refused, since what is being made is for those before.
     fn refuse(&self, error: Error) {
         let mut queue = self.0.lock();
+        queue.fails = true;
         if let Some((_, waiter)) = queue.waiters.pop_last() {
             queue.one_less(waiter.client);
             // It may have gone away.
