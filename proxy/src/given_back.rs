@@ -10,8 +10,8 @@
 //! requests at once, and then silence), nothing is, and half of what it has used stays. So a data thread on which many
 //! exchanges and connections have ended has the allocator give back what is free once they have.
 
-use rustix::mm::{Advice, madvise};
-use std::{cell::Cell, fs, io, ops::Range, time::Duration};
+use crate::sys;
+use std::{cell::Cell, io, time::Duration};
 
 /// From the first configuration on: certificates are there and probes answered by then.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -47,11 +47,7 @@ async fn after_the_crowd() {
             break;
         }
     }
-    // SAFETY: it may be called at any time; it frees what nobody has.
-    #[allow(unsafe_code)]
-    unsafe {
-        libmimalloc_sys::mi_collect(true);
-    }
+    sys::collect();
     ENDED.set(0);
     WATCHED.set(false);
 }
@@ -67,47 +63,17 @@ pub(crate) async fn soon() {
 
 /// Lets go of the pages; how many KiB they covered.
 fn give_back() -> io::Result<usize> {
-    let smaps = fs::read_to_string("/proc/self/smaps")?;
     let mut length = 0;
-    for range in unwritten(&smaps) {
-        length += range.len();
-        let start = std::ptr::with_exposed_provenance_mut(range.start);
-        // SAFETY: the kernel says of this mapping that it is of a file, cannot be written, and holds no page that
-        // differs from the file: what comes back is what was there.
-        #[allow(unsafe_code)]
-        let advised = unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) };
-        advised?;
+    for pages in sys::unwritten()? {
+        length += pages.let_go()?;
     }
     Ok(length / 1024)
-}
-
-/// The mappings of files that are private, not writable, and have never been written (proc_pid_smaps(5)).
-fn unwritten(smaps: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut range = None;
-    for line in smaps.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        if !first.ends_with(':') {
-            let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
-            range = matches!(second, "r--p" | "r-xp").then(|| addresses(first)).flatten().filter(|_| is_file);
-        } else if first == "Anonymous:" && second == "0" {
-            found.extend(range.take());
-        }
-    }
-    found
-}
-
-fn addresses(text: &str) -> Option<Range<usize>> {
-    let (start, end) = text.split_once('-')?;
-    let address = |text| usize::from_str_radix(text, 16).ok();
-    Some(address(start)?..address(end)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+    use std::{fs, time::Instant};
 
     /// As in the program.
     #[global_allocator]
@@ -140,27 +106,6 @@ mod tests {
         }
         assert!(begun.elapsed() >= CALM);
         drop(kept);
-    }
-
-    fn mapping(header: &str, anonymous: u32) -> String {
-        format!("{header}\nSize: 4 kB\nRss: 4 kB\nAnonymous: {anonymous} kB\nVmFlags: rd ex mr mw me\n")
-    }
-
-    #[test]
-    fn only_what_nobody_can_have_written_is_let_go_of() {
-        let smaps = [
-            mapping("1000-3000 r--p 00000000 fe:00 7 /bin/proxy", 0),
-            mapping("3000-4000 r-xp 00002000 fe:00 7 /bin/proxy", 0),
-            // Relocated by the loader, then protected.
-            mapping("4000-5000 r--p 00003000 fe:00 7 /bin/proxy", 4),
-            mapping("5000-6000 rw-p 00004000 fe:00 7 /bin/proxy", 0),
-            mapping("6000-7000 rw-p 00000000 00:00 0", 4),
-            mapping("7000-8000 r--p 00000000 00:00 0", 0),
-            mapping("8000-9000 r--s 00000000 fe:00 8 /shared", 0),
-            mapping("9000-a000 r-xp 00000000 00:00 0 [vdso]", 0),
-        ];
-        assert_eq!(unwritten(&smaps.concat()), [0x1000..0x3000, 0x3000..0x4000]);
-        assert!(unwritten("nonsense\n\n-: r-xp\nAnonymous: 0\n").is_empty());
     }
 
     #[test]

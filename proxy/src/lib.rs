@@ -57,6 +57,7 @@ pub mod resolve;
 pub mod stack;
 pub mod stage;
 pub mod state;
+mod sys;
 pub mod takeover;
 pub mod telemetry;
 pub mod tls;

@@ -35,6 +35,18 @@ pub const WRITE_STALL: Duration = Duration::from_secs(60);
 /// connections on the way does (some, four minutes).
 const KEPT: Duration = Duration::from_secs(60);
 
+/// So many bytes wait in the kernel for a peer that does not read, besides what is on its way. Left to itself it takes two to
+/// four MiB, which a sidecar has read, decrypted, encrypted and written for nobody.
+const UNSENT: u32 = 128 * 1024;
+
+/// Has small writes leave at once, and large ones wait here while the peer does not read.
+pub(crate) fn prepare(tcp: &TcpStream) {
+    let set = tcp.set_nodelay(true).and_then(|()| SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection is as the kernel makes it");
+    }
+}
+
 /// A connection, plain or TLS.
 pub struct Io {
     wire: Wire,

@@ -5,6 +5,7 @@ use crate::{
     drain::{self, Accept, Door, How},
     error::Kind,
     given_back,
+    io::prepare,
     telemetry::Metrics,
 };
 use futures::FutureExt as _;
@@ -276,7 +277,7 @@ where
             metrics.shed(Kind::Overload.reason());
             continue;
         };
-        tcp.set_nodelay(true).ok();
+        prepare(&tcp);
         tokio::spawn(Serving { connection: serve(tcp, peer), _place: place });
     }
 }

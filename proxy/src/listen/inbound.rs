@@ -153,9 +153,10 @@ impl Inbound {
             })?;
             return in_plain_text(tcp, chains);
         }
-        let chosen = |sni: Option<&str>| inbound.named(sni).cloned();
+        let chosen = move |sni: Option<&str>| inbound.named(sni).cloned();
+        let choose = chosen.clone();
         let required =
-            |sni: Option<&str>| chosen(sni).and_then(|c| c.tls()).is_none_or(|t| t.require_client_certificate);
+            move |sni: Option<&str>| choose(sni).and_then(|c| c.tls()).is_none_or(|t| t.require_client_certificate);
         let (stream, who) = self.inner.server.accept(Ahead::new(tcp), required).await.map_err(|e| refused(&e))?;
         let chains = chosen(who.sni.as_deref())
             .filter(|chains| chains.tls().is_some())

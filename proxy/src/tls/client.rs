@@ -1,7 +1,6 @@
 //! The calling side: a connection to a sidecar that is who we meant to call.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason};
-use crate::turns::paced;
+use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, crowd};
 use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use std::{
@@ -41,7 +40,7 @@ impl Client {
         alpn: &[Alpn],
     ) -> Result<(ClientStream<IO>, Peer), Error>
     where
-        IO: AsyncRead + AsyncWrite + Unpin,
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let context = self
             .contexts
@@ -50,11 +49,12 @@ impl Client {
         let name = ServerName::try_from(sni.to_owned())
             .map_err(|_| Error::new(Reason::Protocol, format!("`{sni}` cannot be sent as a server name")))?;
         let protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-        let handshake = TlsConnector::from(context.client.clone());
-        let handshake = handshake.with_alpn(protocols);
-        let stream = tokio::time::timeout(self.handshake_timeout, paced(handshake.connect(name, io)))
+        let connector = TlsConnector::from(context.client.clone());
+        let handshake = connector.with_alpn(protocols).connect(name, io);
+        let stream = tokio::time::timeout(self.handshake_timeout, crowd::made(handshake))
             .await
             .map_err(|_| Error::new(Reason::HandshakeTimeout, format!("not over within {:?}", self.handshake_timeout)))?
+            .flatten()
             .map_err(Error::of_io)?;
         let peer = peer(&stream, sni, allowed)?;
         Ok((stream, peer))

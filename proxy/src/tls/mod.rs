@@ -12,6 +12,7 @@ mod bundle;
 mod client;
 mod context;
 mod credentials;
+mod crowd;
 mod error;
 mod leaf;
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The called side: who calls, which port they mean, and whether they may come in without saying who they are.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, context::Context};
-use crate::turns::paced;
+use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, context::Context, crowd};
 use rustls::{HandshakeKind, server::Acceptor};
 use std::{
     sync::Arc,
@@ -34,23 +33,24 @@ impl Server {
     pub async fn accept<IO>(
         &self,
         io: IO,
-        required: impl FnOnce(Option<&str>) -> bool,
+        required: impl FnOnce(Option<&str>) -> bool + Send + 'static,
     ) -> Result<(ServerStream<IO>, Peer), Error>
     where
-        IO: AsyncRead + AsyncWrite + Unpin,
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let context = self
             .contexts
             .load()
             .ok_or_else(|| Error::new(Reason::NotReady, "this sidecar has no certificate or no trust bundle yet"))?;
-        tokio::time::timeout(self.handshake_timeout, paced(handshake(&context, io, required))).await.map_err(|_| {
-            Error::new(Reason::HandshakeTimeout, format!("not over within {:?}", self.handshake_timeout))
-        })?
+        tokio::time::timeout(self.handshake_timeout, crowd::made(handshake(context, io, required)))
+            .await
+            .map_err(|_| Error::new(Reason::HandshakeTimeout, format!("not over within {:?}", self.handshake_timeout)))?
+            .map_err(Error::of_io)?
     }
 }
 
 async fn handshake<IO>(
-    context: &Context,
+    context: Arc<Context>,
     io: IO,
     required: impl FnOnce(Option<&str>) -> bool,
 ) -> Result<(ServerStream<IO>, Peer), Error>

@@ -34,7 +34,7 @@ async fn meet(
             connected
         },
         async {
-            let mut accepted = server.accept(far, |_| required).await;
+            let mut accepted = server.accept(far, move |_| required).await;
             if let Ok((stream, _)) = &mut accepted {
                 let _ = stream.write_u8(1).await;
                 let _ = stream.flush().await;
@@ -247,5 +247,5 @@ async fn raw_meet(client: rustls::ClientConfig, server: &Arc<Contexts>, required
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
     let server = Server::new(server.clone(), LIMIT);
     let name = SNI.try_into().unwrap();
-    tokio::join!(connector.connect(name, near), server.accept(far, |_| required)).1
+    tokio::join!(connector.connect(name, near), server.accept(far, move |_| required)).1
 }

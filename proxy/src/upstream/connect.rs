@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    io::Ahead,
+    io::{Ahead, prepare},
     logic::{ClusterLimits, Permit},
     resolve::Resolver,
     tls,
@@ -132,7 +132,7 @@ impl Dialer {
                 tcp.map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?
             }
         };
-        tcp.set_nodelay(true).ok();
+        prepare(&tcp);
         match self.tls.as_ref().filter(|_| mesh) {
             None => Ok(Io::plain(tcp)),
             Some(target) => {

@@ -1,0 +1,109 @@
+//! What only the kernel and the allocator can do: all that is `unsafe` in this project.
+#![allow(unsafe_code)]
+
+use rustix::{
+    mm::{Advice, madvise},
+    process::{getpriority_process, setpriority_process},
+};
+use std::{fs, io, ops::Range};
+
+/// Has the allocator give back to the kernel what this thread has freed.
+pub(crate) fn collect() {
+    // SAFETY: it may be called at any time; it frees what nobody has.
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
+    }
+}
+
+/// Pages of the program that nobody can have written: a private mapping of a file.
+pub(crate) struct Unwritten(Range<usize>);
+
+impl Unwritten {
+    /// Lets go of them; how many bytes they cover.
+    ///
+    /// # Errors
+    /// What the kernel says of it.
+    pub(crate) fn let_go(self) -> io::Result<usize> {
+        let start = std::ptr::with_exposed_provenance_mut(self.0.start);
+        // SAFETY: the kernel says of this mapping that it is of a file, cannot be written, and holds no page that
+        // differs from the file: what comes back is what was there.
+        unsafe { madvise(start, self.0.len(), Advice::LinuxDontNeed) }?;
+        Ok(self.0.len())
+    }
+}
+
+/// All such pages of this process.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn unwritten() -> io::Result<Vec<Unwritten>> {
+    Ok(listed(&fs::read_to_string("/proc/self/smaps")?).into_iter().map(Unwritten).collect())
+}
+
+/// The mappings of files that are private, not writable, and have never been written (proc_pid_smaps(5)).
+fn listed(smaps: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut range = None;
+    for line in smaps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        if !first.ends_with(':') {
+            let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
+            range = matches!(second, "r--p" | "r-xp").then(|| addresses(first)).flatten().filter(|_| is_file);
+        } else if first == "Anonymous:" && second == "0" {
+            found.extend(range.take());
+        }
+    }
+    found
+}
+
+fn addresses(text: &str) -> Option<Range<usize>> {
+    let (start, end) = text.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    Some(address(start)?..address(end)?)
+}
+
+/// This thread comes after those that are not so nice (setpriority(2), "C library/kernel differences": of this thread
+/// alone).
+pub(crate) fn nice(more: i32) {
+    let nice = getpriority_process(None).map(|nice| (nice + more).min(19));
+    if let Err(error) = nice.and_then(|nice| setpriority_process(None, nice)) {
+        tracing::debug!(%error, "a thread is no nicer than others");
+    }
+}
+
+/// This thread runs when no other wants the processor (`SCHED_IDLE`, sched(7)).
+pub(crate) fn only_when_idle() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: of this thread; the parameters live as long as the call.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } != 0 {
+        let error = io::Error::last_os_error();
+        tracing::debug!(%error, "a thread does not wait for an idle processor");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(header: &str, anonymous: u32) -> String {
+        format!("{header}\nSize: 4 kB\nRss: 4 kB\nAnonymous: {anonymous} kB\nVmFlags: rd ex mr mw me\n")
+    }
+
+    #[test]
+    fn only_what_nobody_can_have_written_is_let_go_of() {
+        let smaps = [
+            mapping("1000-3000 r--p 00000000 fe:00 7 /bin/proxy", 0),
+            mapping("3000-4000 r-xp 00002000 fe:00 7 /bin/proxy", 0),
+            // Relocated by the loader, then protected.
+            mapping("4000-5000 r--p 00003000 fe:00 7 /bin/proxy", 4),
+            mapping("5000-6000 rw-p 00004000 fe:00 7 /bin/proxy", 0),
+            mapping("6000-7000 rw-p 00000000 00:00 0", 4),
+            mapping("7000-8000 r--p 00000000 00:00 0", 0),
+            mapping("8000-9000 r--s 00000000 fe:00 8 /shared", 0),
+            mapping("9000-a000 r-xp 00000000 00:00 0 [vdso]", 0),
+        ];
+        assert_eq!(listed(&smaps.concat()), [0x1000..0x3000, 0x3000..0x4000]);
+        assert!(listed("nonsense\n\n-: r-xp\nAnonymous: 0\n").is_empty());
+    }
+}

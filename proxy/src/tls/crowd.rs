@@ -1,0 +1,378 @@
+//! Handshakes of a crowd are made by a thread of their own, which comes last.
+//!
+//! A request on an open connection is a few wake-ups of some microseconds each; a handshake is a hundred times as long.
+//! Where many are wanted at once (everyone connects again, a client opens 256 streams each of which needs a connection),
+//! who is in a conversation would wait behind all of them: in the queue of its data thread, and, where processors are
+//! few, for those of the threads that it needs next. So a data thread makes [`FEW`] at a time by itself and hands the
+//! others to a thread beside it which has the processor when nobody else wants it (`SCHED_IDLE`, sched(7)). Of those it
+//! has, what has begun goes first, so that it is through soon. Where the processors are never idle, another thread takes
+//! what is [`LATE`]: it comes after the data threads, but has its share ([`NICE`]).
+//!
+//! What is rationed is work, not places: who waits for its peer holds nobody up, so that a dead endpoint never stands in
+//! the way of a live one.
+
+use crate::sys;
+use parking_lot::{Condvar, Mutex};
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Wake, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// So many handshakes of a data thread are made by itself.
+const FEW: usize = 4;
+/// Whoever waits so long does not wait for an idle processor any more.
+const LATE: Duration = Duration::from_millis(100);
+/// By so much (nice(2)) the thread that makes those comes after the data threads: a tenth of a processor which all want.
+const NICE: i32 = 10;
+/// So long the threads wait for another crowd.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What has not begun comes after all that has.
+const NEW: u64 = 1 << 63;
+
+thread_local! {
+    static CROWD: Arc<Crowd> = Arc::default();
+}
+
+/// The handshakes of one data thread.
+#[derive(Default)]
+struct Crowd {
+    state: Mutex<State>,
+    come: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// All of the data thread, wherever they are made.
+    under_way: usize,
+    /// Those that have something to do. Not more than there are connections.
+    ready: BTreeMap<u64, Arc<Handshake>>,
+    /// How many were handed over.
+    handed: u64,
+    /// Which pair of threads serves; none, where this is even.
+    service: u64,
+}
+
+/// A handshake that was handed over.
+struct Handshake {
+    crowd: Arc<Crowd>,
+    /// Its place in the queue.
+    place: AtomicU64,
+    since: Instant,
+    future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+}
+
+/// The output of `handshake`, wherever it is made. Whoever lets go of this ends it.
+///
+/// # Errors
+/// If there is no thread that makes it.
+pub(super) async fn made<F>(handshake: F) -> io::Result<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let under_way = UnderWay::new();
+    if under_way.is_one_of_few() {
+        return Ok(handshake.await);
+    }
+    let (mut done, output) = oneshot::channel();
+    let future = Box::pin(async move {
+        tokio::select! {
+            biased;
+            output = handshake => drop(done.send(output)),
+            // Nobody waits for it any more.
+            () = done.closed() => {}
+        }
+    });
+    under_way.0.hand_over(future)?;
+    output.await.map_err(io::Error::other)
+}
+
+struct UnderWay(Arc<Crowd>);
+
+impl UnderWay {
+    fn new() -> Self {
+        let crowd = CROWD.with(Arc::clone);
+        crowd.state.lock().under_way += 1;
+        Self(crowd)
+    }
+
+    fn is_one_of_few(&self) -> bool {
+        self.0.state.lock().under_way <= FEW
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.state.lock().under_way -= 1;
+    }
+}
+
+impl State {
+    fn is_served(&self) -> bool {
+        self.service % 2 == 1
+    }
+
+    /// The next that waits too long: of those that have begun, or of the others.
+    fn late(&mut self) -> Option<Arc<Handshake>> {
+        let now = Instant::now();
+        let first = [self.ready.iter().next(), self.ready.range(NEW..).next()];
+        let is_late = |(place, handshake): (&u64, &Arc<Handshake>)| (now >= handshake.since + LATE).then_some(*place);
+        let place = first.into_iter().flatten().find_map(is_late)?;
+        self.ready.remove(&place)
+    }
+}
+
+impl Crowd {
+    fn hand_over(self: &Arc<Self>, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if !state.is_served() {
+            let (crowd, late, service) = (self.clone(), self.clone(), state.service + 1);
+            let thread = || thread::Builder::new().name("handshakes".into());
+            thread().spawn(move || crowd.serve())?;
+            state.service = service;
+            if let Err(error) = thread().spawn(move || late.serve_late(service)) {
+                tracing::debug!(%error, "handshakes are made by an idle processor only");
+            }
+        }
+        let place = state.handed | NEW;
+        state.handed += 1;
+        let handshake = Handshake {
+            crowd: self.clone(),
+            place: AtomicU64::new(place),
+            since: Instant::now(),
+            future: Mutex::new(Some(future)),
+        };
+        state.ready.insert(place, Arc::new(handshake));
+        drop(state);
+        self.come.notify_one();
+        Ok(())
+    }
+
+    /// Makes handshakes until none is under way any more and none has come for a while.
+    fn serve(&self) {
+        sys::nice(NICE);
+        sys::only_when_idle();
+        let mut state = self.state.lock();
+        loop {
+            if let Some((_, handshake)) = state.ready.pop_first() {
+                drop(state);
+                handshake.step();
+                state = self.state.lock();
+            } else if self.come.wait_for(&mut state, PATIENCE).timed_out()
+                && state.ready.is_empty()
+                && state.under_way == 0
+            {
+                state.service += 1;
+                return;
+            }
+        }
+    }
+
+    fn serve_late(&self, service: u64) {
+        sys::nice(NICE);
+        loop {
+            thread::sleep(LATE);
+            loop {
+                let mut state = self.state.lock();
+                if state.service > service {
+                    return;
+                }
+                let Some(handshake) = state.late() else { break };
+                drop(state);
+                handshake.step();
+            }
+        }
+    }
+}
+
+impl Handshake {
+    fn step(self: Arc<Self>) {
+        self.place.fetch_and(!NEW, Relaxed);
+        let waker = Waker::from(self.clone());
+        let mut future = self.future.lock();
+        if future.as_mut().is_some_and(|future| future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()) {
+            *future = None;
+        }
+    }
+}
+
+impl Wake for Handshake {
+    fn wake(self: Arc<Self>) {
+        let crowd = self.crowd.clone();
+        let mut state = crowd.state.lock();
+        // Where nobody serves nobody waits for it: it was given up.
+        if state.is_served() {
+            state.ready.insert(self.place.load(Relaxed), self);
+            drop(state);
+            crowd.come.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::atomic::AtomicUsize,
+        task::Poll,
+        thread::{ThreadId, current},
+    };
+    use tokio::task::JoinHandle;
+
+    /// One step of a handshake: its peer answers at once.
+    async fn step() {
+        let mut yielded = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    }
+
+    /// The others wait for their peers meanwhile.
+    fn few() -> Vec<JoinHandle<io::Result<()>>> {
+        (0..FEW).map(|_| tokio::spawn(made(std::future::pending()))).collect()
+    }
+
+    /// How the kernel schedules this thread: policy and niceness (proc_pid_stat(5)).
+    fn scheduled() -> (u32, i32) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let after_name: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        (after_name[38].parse().unwrap(), after_name[16].parse().unwrap())
+    }
+
+    async fn all_of<T: 'static>(handshakes: Vec<JoinHandle<io::Result<T>>>) -> Vec<T> {
+        let mut all = vec![];
+        for handshake in handshakes {
+            let handshake = tokio::time::timeout(Duration::from_secs(20), handshake).await;
+            all.push(handshake.expect("it is made").unwrap().unwrap());
+        }
+        all
+    }
+
+    #[test]
+    fn a_data_thread_makes_a_few_and_one_that_comes_last_the_others() {
+        run(async {
+            let mut by = std::collections::HashMap::<ThreadId, usize>::new();
+            let crowd = (0..300).map(|_| {
+                tokio::spawn(made(async {
+                    for _ in 0..3 {
+                        step().await;
+                    }
+                    (current().id(), scheduled())
+                }))
+            });
+            let own = scheduled();
+            for (thread, scheduled) in all_of(crowd.collect()).await {
+                *by.entry(thread).or_default() += 1;
+                match (thread == current().id(), scheduled) {
+                    (true, scheduled) => assert_eq!(scheduled, own),
+                    (false, (policy, nice)) => assert!(
+                        nice == (own.1 + NICE).min(19) && [0, libc::SCHED_IDLE as u32].contains(&policy),
+                        "policy {policy}, nice {nice}"
+                    ),
+                }
+            }
+            assert_eq!(by.remove(&current().id()), Some(FEW));
+            assert_eq!(by.values().sum::<usize>(), 300 - FEW);
+            let state = CROWD.with(Arc::clone);
+            let state = state.state.lock();
+            assert_eq!((state.under_way, state.ready.len()), (0, 0), "nothing is left of them");
+        });
+    }
+
+    #[test]
+    fn what_has_begun_goes_first() {
+        run(async {
+            let few = few();
+            tokio::task::yield_now().await;
+            let order = Arc::new(Mutex::new(vec![]));
+            let crowd = (0..20).map(|n| {
+                let order = order.clone();
+                tokio::spawn(made(async move {
+                    if n == 0 {
+                        // All are there before the second begins.
+                        thread::sleep(LATE / 2);
+                    }
+                    for _ in 0..3 {
+                        order.lock().push(n);
+                        step().await;
+                    }
+                }))
+            });
+            all_of(crowd.collect()).await;
+            assert!(order.lock().is_sorted(), "{order:?}");
+            few.iter().for_each(JoinHandle::abort);
+        });
+    }
+
+    #[test]
+    fn where_no_processor_is_idle_those_that_are_late_are_made_even_so() {
+        run(async {
+            let few = few();
+            tokio::task::yield_now().await;
+            let (over, ended) = std::sync::mpsc::channel::<()>();
+            // As if it never had the processor.
+            let stuck = tokio::spawn(made(async move { ended.recv_timeout(Duration::from_secs(20)).is_err() }));
+            tokio::time::sleep(LATE / 4).await;
+            let begun = Instant::now();
+            let crowd = (0..20).map(|_| {
+                tokio::spawn(made(async {
+                    step().await;
+                    scheduled().0
+                }))
+            });
+            let by = all_of(crowd.collect()).await;
+            assert!(by.iter().all(|policy| *policy != libc::SCHED_IDLE as u32), "{by:?}");
+            assert!(begun.elapsed() >= LATE / 2, "not before they were late: {:?}", begun.elapsed());
+            drop(over);
+            assert!(stuck.await.unwrap().unwrap());
+            few.iter().for_each(JoinHandle::abort);
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_dead_peer_holds_nobody_up_and_who_is_given_up_is_forgotten() {
+        struct Held(Arc<AtomicUsize>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        run(async {
+            let held = Arc::new(AtomicUsize::new(300));
+            let dead = (0..300).map(|_| {
+                let held = Held(held.clone());
+                tokio::spawn(made(async move {
+                    std::future::pending::<()>().await;
+                    drop(held);
+                }))
+            });
+            let dead: Vec<_> = dead.collect();
+            all_of((0..5).map(|_| tokio::spawn(made(step()))).collect()).await;
+            assert_eq!(held.load(Relaxed), 300);
+            dead.iter().for_each(JoinHandle::abort);
+            let begun = Instant::now();
+            while held.load(Relaxed) > 0 {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{held:?} are held");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(CROWD.with(Arc::clone).state.lock().under_way, 0);
+        });
+    }
+}
