@@ -3,14 +3,14 @@
 
 use crate::{
     drain,
-    telemetry::{Direction, Metrics},
+    telemetry::{Carried, Direction, Metrics},
 };
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -34,19 +34,11 @@ pub struct Tunnel {
     pub direction: Direction,
 }
 
-/// Bytes that went each way.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
-    /// From the first to the second.
-    pub forth: u64,
-    /// From the second to the first.
-    pub back: u64,
-}
-
-/// Counts one open tunnel.
+/// Counts one open tunnel, and what it carries as it goes.
 pub struct Counted {
     metrics: Arc<Metrics>,
     direction: Direction,
+    destination: Option<Carried>,
     _drain: drain::Watch,
 }
 
@@ -62,7 +54,26 @@ impl Tunnel {
     /// Counts one tunnel until its end.
     pub fn count(&self) -> Counted {
         self.metrics.tcp_opened(self.direction);
-        Counted { metrics: self.metrics.clone(), direction: self.direction, _drain: self.drain.clone() }
+        let (metrics, drain) = (self.metrics.clone(), self.drain.clone());
+        Counted { metrics, direction: self.direction, destination: None, _drain: drain }
+    }
+}
+
+impl Counted {
+    /// What it carries is counted for its destination too.
+    pub fn to(mut self, destination: Carried) -> Self {
+        self.destination = Some(destination);
+        self
+    }
+
+    fn forth(&self, bytes: u64) {
+        self.metrics.tcp_bytes(self.direction, bytes, 0);
+        self.destination.iter().for_each(|destination| destination.sent.add(bytes));
+    }
+
+    fn back(&self, bytes: u64) {
+        self.metrics.tcp_bytes(self.direction, 0, bytes);
+        self.destination.iter().for_each(|destination| destination.received.add(bytes));
     }
 }
 
@@ -73,14 +84,14 @@ impl Drop for Counted {
 }
 
 /// Joins two connections until both directions have ended, one has failed, or nothing has moved for `idle`.
-pub async fn join<A, B>(a: A, b: B, idle: Duration, counted: Counted) -> Moved
+pub async fn join<A, B>(a: A, b: B, idle: Duration, counted: Counted)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let watch = Arc::new(Activity::default());
-    let mut a = Watched { io: a, read: Way::Forth, watch: watch.clone() };
-    let mut b = Watched { io: b, read: Way::Back, watch: watch.clone() };
+    let watch = Arc::new(Activity { moved: AtomicBool::new(false), counted });
+    let mut a = Watched { io: a, read: Counted::forth, watch: watch.clone() };
+    let mut b = Watched { io: b, read: Counted::back, watch: watch.clone() };
     tokio::select! {
         result = tokio::io::copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER) => {
             if let Err(error) = result {
@@ -89,16 +100,11 @@ where
         }
         () = watch.silence(idle) => tracing::debug!(?idle, "a tunnel was silent for too long"),
     }
-    let moved = Moved { forth: watch.forth.load(Ordering::Relaxed), back: watch.back.load(Ordering::Relaxed) };
-    counted.metrics.tcp_bytes(counted.direction, moved.forth, moved.back);
-    moved
 }
 
-#[derive(Default)]
 struct Activity {
     moved: AtomicBool,
-    forth: AtomicU64,
-    back: AtomicU64,
+    counted: Counted,
 }
 
 impl Activity {
@@ -113,15 +119,10 @@ impl Activity {
     }
 }
 
-enum Way {
-    Forth,
-    Back,
-}
-
 /// Notes what is read.
 struct Watched<T> {
     io: T,
-    read: Way,
+    read: fn(&Counted, u64),
     watch: Arc<Activity>,
 }
 
@@ -132,10 +133,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         let read = (buf.filled().len() - before) as u64;
         if read > 0 {
             self.watch.moved.store(true, Ordering::Relaxed);
-            match self.read {
-                Way::Forth => self.watch.forth.fetch_add(read, Ordering::Relaxed),
-                Way::Back => self.watch.back.fetch_add(read, Ordering::Relaxed),
-            };
+            (self.read)(&self.watch.counted, read);
         }
         polled
     }

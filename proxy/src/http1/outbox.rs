@@ -22,11 +22,17 @@ pub struct Outbox {
     large: Bytes,
     /// What stands behind the large piece.
     end: &'static [u8],
+    /// Taken from here, and by TLS, but not by the kernel yet.
+    flows: bool,
 }
 
 impl Outbox {
-    /// Whether everything has been written.
+    /// Whether everything has left.
     pub fn is_empty(&self) -> bool {
+        self.is_taken() && !self.flows
+    }
+
+    fn is_taken(&self) -> bool {
         self.small.is_empty() && self.large.is_empty() && self.end.is_empty()
     }
 
@@ -70,7 +76,7 @@ impl Outbox {
         if self.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        while !self.is_empty() {
+        while !self.is_taken() {
             let n = if self.large.is_empty() && self.end.is_empty() {
                 ready!(Pin::new(&mut *io).poll_write(cx, &self.small))?
             } else {
@@ -82,10 +88,13 @@ impl Outbox {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *sent = true;
+            self.flows = true;
             self.advance(n);
         }
         self.small.clear();
-        Pin::new(io).poll_flush(cx)
+        ready!(Pin::new(io).poll_flush(cx))?;
+        self.flows = false;
+        Poll::Ready(Ok(()))
     }
 
     fn advance(&mut self, n: usize) {

@@ -52,8 +52,7 @@ impl Opened {
         io.keep();
         with.keep();
         let (client, server) = (Taken { io: with, first: client.into() }, Taken { io, first: server.into() });
-        let moved = tunnel::join(client, server, self.idle, counted).await;
-        self.cluster.metrics.carried(moved.forth, moved.back);
+        tunnel::join(client, server, self.idle, counted.to(self.cluster.metrics.carried())).await;
     }
 }
 

@@ -9,7 +9,7 @@ mod cluster;
 mod request;
 mod tcp;
 
-pub use cluster::ClusterMetrics;
+pub use cluster::{Carried, ClusterMetrics};
 pub use request::{InFlight, RequestMetrics, RouteLabels};
 
 use super::{

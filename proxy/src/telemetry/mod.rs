@@ -12,7 +12,7 @@ pub mod trace;
 
 pub use access_log::{AccessLog, Mode};
 pub use exposition::Exposition;
-pub use metrics::{AuthzDecision, ClusterMetrics, InFlight, Metrics, RequestMetrics, RouteLabels};
+pub use metrics::{AuthzDecision, Carried, ClusterMetrics, InFlight, Metrics, RequestMetrics, RouteLabels};
 pub use record::{Attempt, Direction, Protocol, RequestRecord};
 pub use registry::{Counter, Gauge, Histogram};
 pub use trace::TraceContext;

@@ -1,10 +1,13 @@
-//! Requests whose bodies stand still.
+//! Requests whose bodies stand still, and clients that do not read.
 
 use crate::{path_of, request};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use weir_tests::upstream::{Step, Upstream};
+use weir_tests::{
+    eventually,
+    upstream::{Step, Upstream},
+};
 
 /// Half a second is all.
 const IDLE: &str = "---\napiVersion: weir.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: idle}\n\
@@ -58,4 +61,49 @@ async fn a_body_whose_answer_has_begun_may_take_its_time() {
     assert_eq!(client.exactly(30).await.unwrap(), "1\r\nx\r\n".repeat(5).as_bytes());
     client.send(" whole").await;
     assert_eq!(client.exactly(5).await.unwrap(), b"0\r\n\r\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_client_that_does_not_read_little_is_done() {
+    // An application that sends without end, once it is asked.
+    let upstream = Upstream::start(|_| vec![Step::Repeat(&[b'z'; 10_000], 100_000)]).await;
+    let path = path_of("tcp", upstream, "").await;
+    let mut client = path.connect().await;
+    let connect = "CONNECT server:8080 HTTP/1.1\r\nHost: server:8080\r\n\r\n";
+    assert_eq!(client.ask("CONNECT", connect).await.status(), 200);
+    client.send("GET / HTTP/1.1\r\nHost: server\r\n\r\n").await;
+    let (path, before) = (&path, &std::cell::Cell::new(0));
+    let sent = eventually("it stands still", 30, || async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let metrics = path.client.metrics().await;
+        let mut lines = metrics.lines();
+        let count = lines.find_map(|l| l.strip_prefix(r#"weir_tcp_sent_bytes_total{direction="outbound"} "#));
+        let sent = count.expect("it is counted").parse::<u64>().unwrap();
+        (before.replace(sent) == sent && sent > 0).then_some(sent)
+    })
+    .await;
+    assert!(sent < 1024 * 1024, "{sent} bytes were written for nobody");
+    assert!(client.exactly(4_000_000).await.unwrap().iter().all(|b| *b == b'z'), "and when it reads, all is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_body_arrives_however_slowly_what_came_before_was_taken() {
+    const LENGTH: usize = 12_000_000;
+    // The application takes a pause in the middle of what it reads, and sends as fast as it can.
+    let upstream = Upstream::start(|_| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        let pause = Step::Pause(Duration::from_millis(300));
+        vec![pause, Step::ReadBody, Step::Send(head.into_bytes()), Step::Repeat(&[b'z'; 10_000], LENGTH / 10_000)]
+    });
+    let path = path_of("http", upstream.await, "").await;
+    let body = vec![b'y'; LENGTH];
+    for _ in 0..8 {
+        let mut client = path.connect().await;
+        client.send(request("POST /", &[&format!("Content-Length: {LENGTH}")])).await.send(&body).await;
+        assert_eq!(client.head().await.unwrap().word(), "200");
+        // All that there is room for on the way waits.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(client.exactly(LENGTH).await.unwrap().iter().all(|b| *b == b'z'));
+    }
+    assert!(path.upstream.requests().iter().all(|request| request.body == body), "what was sent has arrived");
 }

@@ -19,6 +19,15 @@ pub struct ClusterMetrics {
 /// The words of `logic::outlier::Cause`.
 const CAUSES: [&str; 3] = ["consecutive_5xx", "consecutive_gateway_failure", "failure_percentage"];
 
+/// Bytes of one destination.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// To it.
+    pub sent: Arc<Counter>,
+    /// From it.
+    pub received: Arc<Counter>,
+}
+
 impl ClusterMetrics {
     pub(super) fn new(metrics: &Metrics, destination: &Arc<str>) -> Self {
         let transition =
@@ -46,11 +55,10 @@ impl ClusterMetrics {
         );
     }
 
-    /// A connection of bytes has ended: what went to the destination, and what came back.
-    pub fn carried(&self, sent: u64, received: u64) {
-        for (way, bytes) in [("sent", sent), ("received", received)] {
-            self.bytes.with([self.destination.clone(), way.into()]).add(bytes);
-        }
+    /// Where bytes to the destination, and from it, are counted.
+    pub fn carried(&self) -> Carried {
+        let of = |way: &str| self.bytes.with([self.destination.clone(), way.into()]);
+        Carried { sent: of("sent"), received: of("received") }
     }
 
     /// An endpoint was ejected; `cause` is `logic::outlier::Cause::as_str`.
