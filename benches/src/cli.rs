@@ -87,6 +87,11 @@ pub enum Part {
     Counts,
 }
 
+/// So many requests tell what one in a thousand takes.
+const ENOUGH: u32 = 10_000;
+/// The shortest and the longest time at a fixed rate, unless longer is asked for.
+const LONG: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)];
+
 impl Args {
     /// How often.
     pub fn rounds(&self) -> u32 {
@@ -96,6 +101,12 @@ impl Args {
     /// How long each.
     pub fn lasts(&self) -> Duration {
         Duration::from_secs(if self.quick { 1 } else { self.seconds.into() })
+    }
+
+    /// How long each at a fixed rate, where the rare is looked at: [`ENOUGH`] requests, within [`LONG`].
+    pub fn lasts_at(&self, rate: u32) -> Duration {
+        let enough = Duration::from_secs(ENOUGH.into()) / rate.max(1);
+        if self.quick { self.lasts() } else { self.lasts().max(enough.clamp(LONG[0], LONG[1])) }
     }
 
     /// Who takes part.

@@ -16,11 +16,6 @@ use crate::{
 };
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-/// At low rates the rare is rarer: as many seconds as give this many requests, within [`LONGEST`].
-const ENOUGH: u32 = 1000;
-/// No measurement is drawn out beyond this.
-const LONGEST: Duration = Duration::from_secs(5);
-
 /// Starts everything, measures, prints and writes the report. Processes end with it.
 pub fn run(args: &Args) -> Result<(), Failure> {
     machine::raise_file_limit();
@@ -124,10 +119,10 @@ async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) ->
             if let Some(half) = results.half_of_slowest(scenario) {
                 results.half.entry(scenario).or_insert(half);
             }
-            let rates = args.rates.iter().copied().map(Mode::Rate);
-            for mode in rates.chain([Mode::Half]) {
+            let rates = args.rates.iter().map(|rate| (Mode::Rate(*rate), Some(*rate)));
+            for (mode, rate) in rates.chain([(Mode::Half, results.half.get(&scenario).copied())]) {
                 for contestant in contestants {
-                    turn(scenario, contestant, mode, args.lasts(), results).await?;
+                    turn(scenario, contestant, mode, args.lasts_at(rate.unwrap_or_default()), results).await?;
                 }
             }
             if scenario == Scenario::Http1 && round == 1 {
@@ -157,7 +152,7 @@ pub(crate) async fn turn(
     let before = contestant.usage();
     let outcome = match rate {
         None => clients.closed(lasts).await?,
-        Some(rate) => clients.open(rate, lasts.max((Duration::from_secs(ENOUGH.into()) / rate).min(LONGEST))).await?,
+        Some(rate) => clients.open(rate, lasts).await?,
     };
     let used = contestant.usage().zip(before).map(|(after, before)| after - before);
     results.rows.entry((scenario, mode, contestant.kind)).or_default().add(&outcome, used);

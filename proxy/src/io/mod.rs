@@ -37,7 +37,7 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// So many bytes wait in the kernel for a peer that does not read, besides what is on its way. Left to itself it takes two to
 /// four MiB, which a sidecar has read, decrypted, encrypted and written for nobody.
-const UNSENT: u32 = 128 * 1024;
+const UNSENT: u32 = 64 * 1024;
 
 /// Has small writes leave at once, and large ones wait here while the peer does not read.
 pub(crate) fn prepare(tcp: &TcpStream) {
