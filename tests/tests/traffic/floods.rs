@@ -33,9 +33,8 @@ const EVERY: Duration = Duration::from_millis(5);
 const MOST_KIB: u64 = 64 * 1024;
 /// How many times its calm p99 a well-behaved client may wait.
 const RATIO: u32 = 5;
-/// A p99 below this is as good as any: a machine with other work has such pauses in calm too, and in a build for debugging
-/// the handshakes alone that a flood causes between the sidecars take so long.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2500 } else { 50 });
+/// A p99 below this is as good as any: a machine with other work (other tests run beside these) has such pauses in calm too.
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 25 });
 
 type Flood = fn(SocketAddr, Arc<Counted>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
