@@ -28,7 +28,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// So many handshakes of a data thread are made by itself.
-const FEW: usize = 4;
+const FEW: usize = 8;
 /// Whoever waits so long does not wait for an idle processor any more.
 const LATE: Duration = Duration::from_millis(100);
 /// By so much (nice(2)) the thread that makes those comes after the data threads: a tenth of a processor which all want.
