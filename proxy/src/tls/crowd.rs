@@ -67,13 +67,16 @@ struct Handshake {
     /// Its place in the queue.
     place: AtomicU64,
     since: Instant,
-    future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    future: Mutex<Option<Rest>>,
 }
+
+/// What is left of a handshake.
+type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The output of `handshake`, wherever it is made. Whoever lets go of this ends it.
 ///
 /// # Errors
-/// If there is no thread that makes it.
+/// If the thread that made it has ended over it.
 pub(super) async fn made<F>(handshake: F) -> io::Result<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -83,7 +86,7 @@ where
         return Ok(handshake.await);
     }
     let (mut done, output) = oneshot::channel();
-    let future = Box::pin(async move {
+    let future: Rest = Box::pin(async move {
         tokio::select! {
             biased;
             output = handshake => drop(done.send(output)),
@@ -91,7 +94,9 @@ where
             () = done.closed() => {}
         }
     });
-    under_way.0.hand_over(future)?;
+    if let Err(future) = under_way.0.hand_over(future) {
+        future.await;
+    }
     output.await.map_err(io::Error::other)
 }
 
@@ -131,16 +136,20 @@ impl State {
 }
 
 impl Crowd {
-    fn hand_over(self: &Arc<Self>, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> io::Result<()> {
+    /// Gives it back where there can be no thread for it.
+    fn hand_over(self: &Arc<Self>, future: Rest) -> Result<(), Rest> {
         let mut state = self.state.lock();
         if !state.is_served() {
             let (crowd, late, service) = (self.clone(), self.clone(), state.service + 1);
             let thread = || thread::Builder::new().name("handshakes".into());
-            thread().spawn(move || crowd.serve())?;
-            state.service = service;
-            if let Err(error) = thread().spawn(move || late.serve_late(service)) {
-                tracing::debug!(%error, "handshakes are made by an idle processor only");
+            let begun = thread().spawn(move || late.serve_late(service));
+            if let Err(error) = begun.and_then(|_| thread().spawn(move || crowd.serve())) {
+                tracing::debug!(%error, "there is no thread for a crowd's handshakes");
+                // If one of them has begun, it ends.
+                state.service += 2;
+                return Err(future);
             }
+            state.service = service;
         }
         let place = state.handed | NEW;
         state.handed += 1;
