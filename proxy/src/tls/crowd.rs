@@ -77,27 +77,31 @@ type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///
 /// # Errors
 /// If the thread that made it has ended over it.
-pub(super) async fn made<F>(handshake: F) -> io::Result<F::Output>
+pub(super) fn made<F>(handshake: F) -> impl Future<Output = io::Result<F::Output>> + Send
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    let under_way = UnderWay::new();
-    if under_way.is_one_of_few() {
-        return Ok(handshake.await);
-    }
-    let (mut done, output) = oneshot::channel();
-    let future: Rest = Box::pin(async move {
-        tokio::select! {
-            biased;
-            output = handshake => drop(done.send(output)),
-            // Nobody waits for it any more.
-            () = done.closed() => {}
+    // Large, and it would be in the future of whoever waits for it.
+    let handshake = Box::pin(handshake);
+    async move {
+        let under_way = UnderWay::new();
+        if under_way.is_one_of_few() {
+            return Ok(handshake.await);
         }
-    });
-    if let Err(future) = under_way.0.hand_over(future) {
-        future.await;
+        let (mut done, output) = oneshot::channel();
+        let future: Rest = Box::pin(async move {
+            tokio::select! {
+                biased;
+                output = handshake => drop(done.send(output)),
+                // Nobody waits for it any more.
+                () = done.closed() => {}
+            }
+        });
+        if let Err(future) = under_way.0.hand_over(future) {
+            future.await;
+        }
+        output.await.map_err(io::Error::other)
     }
-    output.await.map_err(io::Error::other)
 }
 
 struct UnderWay(Arc<Crowd>);
