@@ -72,16 +72,6 @@ pub(crate) fn nice(more: i32) {
     }
 }
 
-/// This thread runs when no other wants the processor (`SCHED_IDLE`, sched(7)).
-pub(crate) fn only_when_idle() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: of this thread; the parameters live as long as the call.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } != 0 {
-        let error = io::Error::last_os_error();
-        tracing::debug!(%error, "a thread does not wait for an idle processor");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

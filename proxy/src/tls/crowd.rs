@@ -4,9 +4,9 @@
 //! Where many are wanted at once (everyone connects again, a client opens 256 streams each of which needs a connection),
 //! who is in a conversation would wait behind all of them: in the queue of its data thread, and, where processors are
 //! few, for those of the threads that it needs next. So a data thread makes [`FEW`] at a time by itself and hands the
-//! others to a thread beside it which has the processor when nobody else wants it (`SCHED_IDLE`, sched(7)). Of those it
-//! has, what has begun goes first, so that it is through soon. Where the processors are never idle, another thread takes
-//! what is [`LATE`]: it comes after the data threads, but has its share ([`NICE`]).
+//! others to a thread beside it that comes after it, but has its share ([`NICE`]). Of those it has, what has begun goes
+//! first, so that it is through soon. It shares locks with its data thread (the queue's, those of tokio's sockets and of
+//! TLS's sessions), so it must never be without a processor for long: `SCHED_IDLE` would hold up whoever waits for it.
 //!
 //! What is rationed is work, not places: who waits for its peer holds nobody up, so that a dead endpoint never stands in
 //! the way of a live one.
@@ -23,17 +23,15 @@ use std::{
     },
     task::{Context, Wake, Waker},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
 /// So many handshakes of a data thread are made by itself.
 const FEW: usize = 8;
-/// Whoever waits so long does not wait for an idle processor any more.
-const LATE: Duration = Duration::from_millis(100);
-/// By so much (nice(2)) the thread that makes those comes after the data threads: a tenth of a processor which all want.
+/// By so much (nice(2)) that thread comes after the data threads: a tenth of a processor which all want.
 const NICE: i32 = 10;
-/// So long the threads wait for another crowd.
+/// So long it waits for another crowd.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What has not begun comes after all that has.
 const NEW: u64 = 1 << 63;
@@ -57,8 +55,8 @@ struct State {
     ready: BTreeMap<u64, Arc<Handshake>>,
     /// How many were handed over.
     handed: u64,
-    /// Which pair of threads serves; none, where this is even.
-    service: u64,
+    /// There is a thread that makes them.
+    served: bool,
 }
 
 /// A handshake that was handed over.
@@ -66,7 +64,6 @@ struct Handshake {
     crowd: Arc<Crowd>,
     /// Its place in the queue.
     place: AtomicU64,
-    since: Instant,
     future: Mutex<Option<Rest>>,
 }
 
@@ -124,45 +121,22 @@ impl Drop for UnderWay {
     }
 }
 
-impl State {
-    fn is_served(&self) -> bool {
-        self.service % 2 == 1
-    }
-
-    /// The next that waits too long: of those that have begun, or of the others.
-    fn late(&mut self) -> Option<Arc<Handshake>> {
-        let now = Instant::now();
-        let first = [self.ready.iter().next(), self.ready.range(NEW..).next()];
-        let is_late = |(place, handshake): (&u64, &Arc<Handshake>)| (now >= handshake.since + LATE).then_some(*place);
-        let place = first.into_iter().flatten().find_map(is_late)?;
-        self.ready.remove(&place)
-    }
-}
-
 impl Crowd {
     /// Gives it back where there can be no thread for it.
     fn hand_over(self: &Arc<Self>, future: Rest) -> Result<(), Rest> {
         let mut state = self.state.lock();
-        if !state.is_served() {
-            let (crowd, late, service) = (self.clone(), self.clone(), state.service + 1);
-            let thread = || thread::Builder::new().name("handshakes".into());
-            let begun = thread().spawn(move || late.serve_late(service));
-            if let Err(error) = begun.and_then(|_| thread().spawn(move || crowd.serve())) {
+        if !state.served {
+            let crowd = self.clone();
+            if let Err(error) = thread::Builder::new().name("handshakes".into()).spawn(move || crowd.serve()) {
                 tracing::debug!(%error, "there is no thread for a crowd's handshakes");
-                // If one of them has begun, it ends.
-                state.service += 2;
                 return Err(future);
             }
-            state.service = service;
+            state.served = true;
         }
         let place = state.handed | NEW;
         state.handed += 1;
-        let handshake = Handshake {
-            crowd: self.clone(),
-            place: AtomicU64::new(place),
-            since: Instant::now(),
-            future: Mutex::new(Some(future)),
-        };
+        let handshake =
+            Handshake { crowd: self.clone(), place: AtomicU64::new(place), future: Mutex::new(Some(future)) };
         state.ready.insert(place, Arc::new(handshake));
         drop(state);
         self.come.notify_one();
@@ -172,7 +146,6 @@ impl Crowd {
     /// Makes handshakes until none is under way any more and none has come for a while.
     fn serve(&self) {
         sys::nice(NICE);
-        sys::only_when_idle();
         let mut state = self.state.lock();
         loop {
             if let Some((_, handshake)) = state.ready.pop_first() {
@@ -183,24 +156,8 @@ impl Crowd {
                 && state.ready.is_empty()
                 && state.under_way == 0
             {
-                state.service += 1;
+                state.served = false;
                 return;
-            }
-        }
-    }
-
-    fn serve_late(&self, service: u64) {
-        sys::nice(NICE);
-        loop {
-            thread::sleep(LATE);
-            loop {
-                let mut state = self.state.lock();
-                if state.service > service {
-                    return;
-                }
-                let Some(handshake) = state.late() else { break };
-                drop(state);
-                handshake.step();
             }
         }
     }
@@ -222,7 +179,7 @@ impl Wake for Handshake {
         let crowd = self.crowd.clone();
         let mut state = crowd.state.lock();
         // Where nobody serves nobody waits for it: it was given up.
-        if state.is_served() {
+        if state.served {
             state.ready.insert(self.place.load(Relaxed), self);
             drop(state);
             crowd.come.notify_one();
@@ -237,6 +194,7 @@ mod tests {
         sync::atomic::AtomicUsize,
         task::Poll,
         thread::{ThreadId, current},
+        time::Instant,
     };
     use tokio::task::JoinHandle;
 
@@ -295,10 +253,7 @@ mod tests {
                 *by.entry(thread).or_default() += 1;
                 match (thread == current().id(), scheduled) {
                     (true, scheduled) => assert_eq!(scheduled, own),
-                    (false, (policy, nice)) => assert!(
-                        nice == (own.1 + NICE).min(19) && [0, libc::SCHED_IDLE as u32].contains(&policy),
-                        "policy {policy}, nice {nice}"
-                    ),
+                    (false, scheduled) => assert_eq!(scheduled, (own.0, (own.1 + NICE).min(19))),
                 }
             }
             assert_eq!(by.remove(&current().id()), Some(FEW));
@@ -320,7 +275,7 @@ mod tests {
                 tokio::spawn(made(async move {
                     if n == 0 {
                         // All are there before the second begins.
-                        thread::sleep(LATE / 2);
+                        thread::sleep(Duration::from_millis(50));
                     }
                     for _ in 0..3 {
                         order.lock().push(n);
@@ -330,31 +285,6 @@ mod tests {
             });
             all_of(crowd.collect()).await;
             assert!(order.lock().is_sorted(), "{order:?}");
-            few.iter().for_each(JoinHandle::abort);
-        });
-    }
-
-    #[test]
-    fn where_no_processor_is_idle_those_that_are_late_are_made_even_so() {
-        run(async {
-            let few = few();
-            tokio::task::yield_now().await;
-            let (over, ended) = std::sync::mpsc::channel::<()>();
-            // As if it never had the processor.
-            let stuck = tokio::spawn(made(async move { ended.recv_timeout(Duration::from_secs(20)).is_err() }));
-            tokio::time::sleep(LATE / 4).await;
-            let begun = Instant::now();
-            let crowd = (0..20).map(|_| {
-                tokio::spawn(made(async {
-                    step().await;
-                    scheduled().0
-                }))
-            });
-            let by = all_of(crowd.collect()).await;
-            assert!(by.iter().all(|policy| *policy != libc::SCHED_IDLE as u32), "{by:?}");
-            assert!(begun.elapsed() >= LATE / 2, "not before they were late: {:?}", begun.elapsed());
-            drop(over);
-            assert!(stuck.await.unwrap().unwrap());
             few.iter().for_each(JoinHandle::abort);
         });
     }
