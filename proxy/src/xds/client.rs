@@ -40,6 +40,8 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// A changed configuration is written to disk at most so often.
 const SAVE_AFTER: Duration = Duration::from_secs(2);
+/// Who looks so long after it should have has stood still with its whole process.
+const LATE: Duration = Duration::from_secs(1);
 /// The trust bundle's name.
 const BUNDLE: &str = "ROOTCA";
 
@@ -161,7 +163,8 @@ impl<S: Sink> Client<S> {
         let mut certificates = self.identity.changes();
         certificates.mark_changed();
         loop {
-            let warm = sleep_until(machine.deadline(Instant::now()));
+            let due = machine.deadline(Instant::now());
+            let warm = sleep_until(due);
             let save = sleep_until(dirty.map(|since| since + SAVE_AFTER));
             tokio::select! {
                 response = responses.message() => match response {
@@ -203,6 +206,10 @@ impl<S: Sink> Client<S> {
                 }
                 () = warm => {}
                 () = save => self.save(machine, dirty).await,
+            }
+            let now = Instant::now();
+            if let Some(due) = due.filter(|due| now.saturating_duration_since(*due) >= LATE) {
+                machine.excuse(due, now);
             }
             let mut requests = Some(Vec::new());
             self.publish(machine, &mut requests);

@@ -39,6 +39,8 @@ const MAX_NAMES: usize = 16 * 1024;
 const MAX_NAME: usize = 512;
 /// How long it is remembered that an authority does not exist. Asked for again when an application calls it again.
 const ABSENT_FOR: Duration = Duration::from_secs(300);
+/// What the name of a node's own listener starts with.
+const INBOUND: &str = "inbound/";
 /// The longest text of a refusal that is sent.
 const MAX_REFUSAL: usize = 4096;
 
@@ -379,7 +381,8 @@ impl Machine {
     }
 
     fn drop_authority(&mut self, authority: &ResourceName) -> bool {
-        let removed = !authority.starts_with("inbound/") && self.roots.remove(&key_of(authority));
+        let key = key_of(authority);
+        let removed = !is_own(key.0, &key.1) && self.roots.remove(&key);
         self.authorities -= usize::from(removed);
         removed
     }
@@ -388,7 +391,7 @@ impl Machine {
         self.entries
             .iter()
             .filter(|(key, entry)| matches!(entry.answer, Answer::Absent) && self.roots.contains(key))
-            .filter(|((kind, name), _)| *kind != Kind::Secret && !name.starts_with("inbound/"))
+            .filter(|((kind, name), _)| !is_own(*kind, name))
             .map(|((_, name), entry)| (name.clone(), entry.since))
     }
 
@@ -421,6 +424,11 @@ impl Machine {
             self.stream = Stream::Open;
         }
     }
+}
+
+/// Whether this is of the node itself, and not of what its application calls.
+fn is_own(kind: Kind, name: &str) -> bool {
+    kind == Kind::Secret || name.starts_with(INBOUND)
 }
 
 /// As what something that is wanted is asked for.

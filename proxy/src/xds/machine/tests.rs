@@ -272,6 +272,37 @@ fn nothing_is_waited_for_for_ever() {
 }
 
 #[test]
+fn a_process_that_stood_still_waits_again() {
+    let mut mesh = Mesh::new();
+    mesh.bring_up();
+    mesh.send(route(F, &[G]));
+    let due = mesh.machine.deadline(mesh.now).unwrap();
+    mesh.now += WARMING_LIMIT * 10;
+    mesh.machine.excuse(due, mesh.now);
+    assert!(mesh.machine.publish(mesh.now).is_none(), "what came meanwhile has not been read");
+    mesh.send(cluster(G, 5));
+    mesh.pass(WARMING_LIMIT - Duration::from_millis(1));
+    assert_eq!(mesh.forwards_to(), [F]);
+    mesh.send(endpoints(G, 1));
+    assert_eq!(mesh.forwards_to(), [G]);
+}
+
+#[test]
+fn who_was_never_told_how_to_serve_is_not_settled() {
+    let mut mesh = Mesh::new();
+    mesh.respond(Kind::Secret, &[], &["ROOTCA"]);
+    mesh.want(WEB);
+    mesh.now += WARMING_LIMIT * 10;
+    assert!(!mesh.machine.is_settled(mesh.now), "its inbound side would refuse whatever is sent to it");
+    mesh.send(inbound("inbound:8080"));
+    assert!(mesh.machine.is_settled(mesh.now + WARMING_LIMIT), "what its applications call is not waited for for ever");
+    let mut mesh = Mesh::new();
+    mesh.respond(Kind::Secret, &[], &["ROOTCA"]);
+    mesh.respond(Kind::Listener, &[], &["inbound/demo/web-1"]);
+    assert!(mesh.machine.is_settled(mesh.now), "it has none, as the control plane says");
+}
+
+#[test]
 fn a_cluster_that_does_not_exist_is_not_waited_for() {
     let mut mesh = Mesh::new();
     mesh.bring_up();

@@ -4,7 +4,7 @@
 //! clusters are in the set; a listener once its route is. What is not complete stays in the version in use. What no
 //! listener in the set leads to is left out.
 
-use super::{Answer, Machine, Request, Stream, WARMING_LIMIT, interest};
+use super::{Answer, INBOUND, Machine, Request, Stream, WARMING_LIMIT, interest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -50,9 +50,26 @@ impl Machine {
         ends.filter_map(|e| e.since.checked_add(WARMING_LIMIT)).filter(|end| *end > now).min()
     }
 
-    /// Whether everything that is wanted has been answered, or waited for long enough.
+    /// Whether everything that is wanted has been answered, or waited for long enough. The node's own listener is waited
+    /// for as long as it takes: a sidecar that was never told how to serve would refuse whatever is sent to it.
     pub fn is_settled(&self, now: Instant) -> bool {
-        self.entries.iter().all(|((kind, name), entry)| entry.item().is_some() || self.need_not_wait(*kind, name, now))
+        self.entries.iter().all(|((kind, name), entry)| match &entry.answer {
+            Answer::Held { .. } => true,
+            Answer::Waiting if name.starts_with(INBOUND) => false,
+            Answer::Waiting | Answer::Absent => self.need_not_wait(*kind, name, now),
+        })
+    }
+
+    /// The process has stood still since `due`, when it should have looked (a container that was paused, a machine that
+    /// was moved): what came meanwhile has not been read. What has been waited for long enough only by that is waited for
+    /// anew.
+    pub fn excuse(&mut self, due: Instant, now: Instant) {
+        for entry in self.entries.values_mut() {
+            let end = entry.since.checked_add(WARMING_LIMIT);
+            if end.is_some_and(|end| (due..=now).contains(&end)) {
+                entry.since = now;
+            }
+        }
     }
 
     fn complete(&self, now: Instant) -> Resources {
