@@ -18,7 +18,7 @@ pub const CONNECTIONS: usize = 10_000;
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// How long an idle pair is watched.
-const WATCHED: Duration = Duration::from_secs(2);
+const WATCHED: Duration = Duration::from_secs(10);
 
 /// Measures fresh pairs: memory that a load has left behind would hide what is asked.
 pub async fn measure(

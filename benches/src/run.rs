@@ -19,7 +19,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 /// Starts everything, measures, prints and writes the report. Processes end with it.
 pub fn run(args: &Args) -> Result<(), Failure> {
     machine::raise_file_limit();
-    machine::come_first();
+    let _first = machine::come_first();
     let binaries = weir::Binaries::find()?;
     // One thread makes the load, so that it leaves the other cores to the proxies.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -108,9 +108,10 @@ fn save(args: &Args, report: &Report) -> Result<(), Failure> {
 async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) -> Result<(), Failure> {
     let rounds = args.rounds();
     for round in 1..=rounds {
+        let in_turn = in_turn(contestants, round);
         for scenario in args.scenarios() {
             eprintln!("round {round} of {rounds}: {scenario:?}");
-            for contestant in contestants {
+            for &contestant in &in_turn {
                 turn(scenario, contestant, Mode::Closed, args.lasts(), results).await?;
             }
             if !scenario.at_fixed_rates() {
@@ -121,7 +122,7 @@ async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) ->
             }
             let rates = args.rates.iter().map(|rate| (Mode::Rate(*rate), Some(*rate)));
             for (mode, rate) in rates.chain([(Mode::Half, results.half.get(&scenario).copied())]) {
-                for contestant in contestants {
+                for &contestant in &in_turn {
                     turn(scenario, contestant, mode, args.lasts_at(rate.unwrap_or_default()), results).await?;
                 }
             }
@@ -131,6 +132,12 @@ async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) ->
         }
     }
     Ok(())
+}
+
+/// In each round another begins, so that none always comes after the same.
+pub(crate) fn in_turn<T>(all: &[T], round: u32) -> Vec<&T> {
+    let (before, from) = all.split_at((round as usize).saturating_sub(1) % all.len().max(1));
+    from.iter().chain(before).collect()
 }
 
 /// One contestant's turn in one shape of load.

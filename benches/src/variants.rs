@@ -6,7 +6,7 @@ use crate::{
     load::Clients,
     peers::weir,
     results::{Mode, Results},
-    run::turn,
+    run::{in_turn, turn},
     scenario::Scenario,
 };
 use std::net::SocketAddr;
@@ -29,6 +29,9 @@ pub const SCENARIOS: [Scenario; 2] = [Scenario::Http1, Scenario::Grpc];
 /// Requests before anything is measured: so many that each of a thousand endpoints has its connections.
 const WARM: u64 = 20_000;
 
+/// As many rounds for each of the bench's: what is looked for is a twentieth of a request's cost.
+const TIMES: u32 = 5;
+
 /// Rounds of all of them, beside the others' rounds in `results`.
 pub async fn measure(
     args: &Args,
@@ -46,10 +49,11 @@ pub async fn measure(
         pairs.push(pair);
     }
     let mut own = Results::default();
-    for round in 1..=args.rounds() {
-        eprintln!("variants: round {round} of {}", args.rounds());
+    let rounds = args.rounds() * TIMES;
+    for round in 1..=rounds {
+        eprintln!("variants: round {round} of {rounds}");
         for scenario in SCENARIOS {
-            for pair in &pairs {
+            for pair in in_turn(&pairs, round) {
                 turn(scenario, pair, Mode::Closed, args.lasts(), &mut own).await?;
             }
         }

@@ -173,10 +173,11 @@ impl Aims<'_> {
         Some(figure(Kind::Weir)? / figure(kind).filter(|other| *other > 0.0)?)
     }
 
-    /// CPU of one variant over that of another, in their own rounds.
+    /// CPU of one variant over that of another: the median of each round's ratio, since what both have of the machine
+    /// changes from round to round by more than they differ.
     fn variant(&self, scenario: Scenario, kind: Kind, base: Kind) -> Option<f64> {
-        let cpu = |kind| self.0.variants.get(&(scenario, Mode::Closed, kind))?.cpu.median();
-        Some(cpu(kind)? / cpu(base).filter(|other| *other > 0.0)?)
+        let cpu = |kind| self.0.variants.get(&(scenario, Mode::Closed, kind)).map(|row| &row.cpu);
+        cpu(kind)?.with(cpu(base)?, |cpu, other| cpu / other).median().filter(|ratio| ratio.is_finite())
     }
 
     /// The median of what each round had more than the same round without a proxy.
