@@ -2,7 +2,8 @@
 //!
 //! A connection costs both of its ends, and requests that share one cost less: a sidecar that spreads a little traffic
 //! over a thousand endpoints pays for a thousand connections with hardly a request on each. So it uses a part, whose
-//! size follows its load. The parts are steps, each twice the one before and with all of it; the last is the level.
+//! size follows its load. The parts are steps, each half as large again as the one before and with all of it; the last is
+//! the level.
 //!
 //! Which endpoints stand first is drawn by rendezvous (a hash of the sidecar and the endpoint, gRFC A68): sidecars differ,
 //! a sidecar keeps its part over restarts, and endpoints that come and go leave the others where they are. Localities
@@ -96,7 +97,7 @@ pub(super) fn sizes(endpoints: usize, localities: usize) -> Vec<usize> {
     let mut size = FLOOR.max(localities);
     while size < endpoints {
         sizes.push(size);
-        size *= 2;
+        size += size / 2;
     }
     sizes.push(endpoints);
     sizes
