@@ -1,6 +1,6 @@
 //! What is known of a connection before any request on it, and which requests are calls of gRPC.
 
-use crate::{telemetry::Direction, upstream::Client};
+use crate::{telemetry::Direction, tls, upstream::Client};
 use http::{HeaderMap, HeaderValue, header};
 use std::{
     net::SocketAddr,
@@ -39,9 +39,13 @@ pub struct Connection {
 pub struct Answered(AtomicBool);
 
 impl Answered {
-    /// It is answered.
+    /// It is answered. On its data thread.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        if self.0.load(Ordering::Relaxed) {
+            tls::answered_again();
+        } else {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use rustix::{
     mm::{Advice, madvise},
     process::{getpriority_process, setpriority_process},
 };
-use std::{fs, io, ops::Range};
+use std::{fs, io, ops::Range, time::Duration};
 
 /// Has the allocator give back to the kernel what this thread has freed.
 pub(crate) fn collect() {
@@ -64,17 +64,57 @@ fn addresses(text: &str) -> Option<Range<usize>> {
 }
 
 /// This thread comes after those that are not so nice (setpriority(2), "C library/kernel differences": of this thread
-/// alone).
-pub(crate) fn nice(more: i32) {
-    let nice = getpriority_process(None).map(|nice| (nice + more).min(19));
-    if let Err(error) = nice.and_then(|nice| setpriority_process(None, nice)) {
-        tracing::debug!(%error, "a thread is no nicer than others");
+/// alone), and lets go at once for whoever has a shorter slice than this (sched_setattr(2); from Linux 6.12 on, before
+/// that it has no effect). What it has of the processor in the long run follows from its niceness alone.
+pub(crate) fn come_after(nice: i32, slice: Duration) {
+    let nice = getpriority_process(None).map(|own| (own + nice).min(19));
+    let done = nice.and_then(|nice| setpriority_process(None, nice).map(|()| nice));
+    match done.map_err(io::Error::from).and_then(|nice| set_slice(nice, slice)) {
+        Ok(()) => {}
+        Err(error) => tracing::debug!(%error, "a thread is no nicer than others"),
+    }
+}
+
+fn set_slice(nice: i32, slice: Duration) -> io::Result<()> {
+    let attributes = libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or_default(),
+        sched_policy: libc::SCHED_OTHER.cast_unsigned(),
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: of this thread (0); the kernel reads as many bytes of the structure as it says it has.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_comes_after_others_has_its_niceness_and_its_slice() {
+        std::thread::spawn(|| {
+            let nice = getpriority_process(None).unwrap();
+            come_after(5, Duration::from_millis(20));
+            assert_eq!(getpriority_process(None).unwrap(), (nice + 5).min(19));
+            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+            let version: Vec<u32> = release.split(['.', '-']).take(2).map_while(|n| n.parse().ok()).collect();
+            // Where the kernel has slices and tells of them.
+            let told = fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
+            let slice = told.lines().find_map(|line| line.strip_prefix("se.slice")?.rsplit(' ').next());
+            if let Some(slice) = slice.filter(|_| version >= vec![6, 12]) {
+                assert_eq!(slice, "20000000");
+            }
+        })
+        .join()
+        .unwrap();
+    }
 
     fn mapping(header: &str, anonymous: u32) -> String {
         format!("{header}\nSize: 4 kB\nRss: 4 kB\nAnonymous: {anonymous} kB\nVmFlags: rd ex mr mw me\n")

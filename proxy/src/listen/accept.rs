@@ -233,7 +233,12 @@ impl Accepting {
             gone = self.door.wait_for(|door| *door == Door::Gone) => if gone.is_ok() { return Ok(()) },
         }
         // Who is in the queue has been told by the kernel that we are here.
-        let _ = tokio::task::unconstrained(accept(&listener, places, &self.metrics, serve)).now_or_never();
+        let all = async {
+            loop {
+                one(&listener, places, &self.metrics, serve).await;
+            }
+        };
+        let _: Option<()> = tokio::task::unconstrained(all).now_or_never();
         Ok(())
     }
 }
@@ -256,30 +261,36 @@ async fn is_over(until: Accept, places: &Places) {
     }
 }
 
+/// One in each turn of the runtime: what a crowd's connections begin with leaves room for those that are there.
 async fn accept<F, S>(listener: &TcpListener, places: &Arc<Places>, metrics: &Metrics, serve: &S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     loop {
-        let (tcp, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
-            Err(error) => {
-                // Out of descriptors or memory: those who wait stay in the kernel's queue.
-                tracing::warn!(%error, "cannot accept");
-                metrics.shed(Kind::Overload.reason());
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Some(place) = places.take() else {
-            metrics.shed(Kind::Overload.reason());
-            continue;
-        };
-        prepare(&tcp);
-        tokio::spawn(Serving { connection: serve(tcp, peer), _place: place });
+        one(listener, places, metrics, serve).await;
+        tokio::task::yield_now().await;
     }
+}
+
+async fn one<F, S>(listener: &TcpListener, places: &Arc<Places>, metrics: &Metrics, serve: &S)
+where
+    S: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (tcp, peer) = match listener.accept().await {
+        Ok(accepted) => accepted,
+        Err(error) if is_of_one_connection(&error) => return,
+        Err(error) => {
+            // Out of descriptors or memory: those who wait stay in the kernel's queue.
+            tracing::warn!(%error, "cannot accept");
+            metrics.shed(Kind::Overload.reason());
+            return tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let Some(place) = places.take() else { return metrics.shed(Kind::Overload.reason()) };
+    prepare(&tcp);
+    tokio::spawn(Serving { connection: serve(tcp, peer), _place: place });
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -3,10 +3,11 @@
 //! A request on an open connection is a few wake-ups of some microseconds each; a handshake is a hundred times as long.
 //! Where many are wanted at once (everyone connects again, a client opens 256 streams each of which needs a connection),
 //! who is in a conversation would wait behind all of them: in the queue of its data thread, and, where processors are
-//! few, for those of the threads that it needs next. So a data thread makes [`FEW`] at a time by itself and hands the
-//! others to a thread beside it that comes after it, but has its share ([`NICE`]). Of those it has, what has begun goes
-//! first, so that it is through soon. It shares locks with its data thread (the queue's, those of tokio's sockets and of
-//! TLS's sessions), so it must never be without a processor for long: `SCHED_IDLE` would hold up whoever waits for it.
+//! few, for those of the threads that it needs next. So a data thread makes [`FEW`] at a time by itself, one while there
+//! are conversations, and hands the others to a thread beside it that comes after it, but has its share ([`NICE`]). Of
+//! those it has, what has begun goes first, so that it is through soon. It shares locks with its data thread (the queue's,
+//! those of tokio's sockets and of TLS's sessions), so it must never be without a processor for long: `SCHED_IDLE` would
+//! hold up whoever waits for it. A long slice ([`SLICE`]) lets others in as soon as they wake, and takes nothing from it.
 //!
 //! What is rationed is work, not places: who waits for its peer holds nobody up, so that a dead endpoint never stands in
 //! the way of a live one.
@@ -14,6 +15,7 @@
 use crate::sys;
 use parking_lot::{Condvar, Mutex};
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io,
     pin::Pin,
@@ -23,14 +25,20 @@ use std::{
     },
     task::{Context, Wake, Waker},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
-/// So many handshakes of a data thread are made by itself.
+/// So many handshakes of a data thread are made by itself, where nobody is in a conversation on it.
 const FEW: usize = 8;
+/// And so many where somebody is.
+const FEWER: usize = 1;
+/// A conversation goes on for so long after each answer.
+const PAUSE: Duration = Duration::from_millis(100);
 /// By so much (nice(2)) that thread comes after the data threads: a tenth of a processor which all want.
 const NICE: i32 = 10;
+/// Its slice of a processor: others have some milliseconds, and whoever has a shorter one and wakes does not wait for it.
+const SLICE: Duration = Duration::from_millis(20);
 /// So long it waits for another crowd.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What has not begun comes after all that has.
@@ -38,6 +46,30 @@ const NEW: u64 = 1 << 63;
 
 thread_local! {
     static CROWD: Arc<Crowd> = Arc::default();
+    static TALK: Talk = Talk::default();
+}
+
+/// Whether anybody is in a conversation on a data thread. It costs a request no look at the clock: who was answered since
+/// the last handshake was answered just now.
+#[derive(Default)]
+struct Talk {
+    answers: Cell<u64>,
+    seen: Cell<u64>,
+    last: Cell<Option<Instant>>,
+}
+
+impl Talk {
+    fn goes_on(&self, now: Instant) -> bool {
+        if self.seen.replace(self.answers.get()) != self.answers.get() {
+            self.last.set(Some(now));
+        }
+        self.last.get().is_some_and(|last| now.saturating_duration_since(last) < PAUSE)
+    }
+}
+
+/// A client of this thread that had been answered before has been again.
+pub(crate) fn answered_again() {
+    TALK.with(|talk| talk.answers.set(talk.answers.get().wrapping_add(1)));
 }
 
 /// The handshakes of one data thread.
@@ -111,7 +143,8 @@ impl UnderWay {
     }
 
     fn is_one_of_few(&self) -> bool {
-        self.0.state.lock().under_way <= FEW
+        let few = if TALK.with(|talk| talk.goes_on(Instant::now())) { FEWER } else { FEW };
+        self.0.state.lock().under_way <= few
     }
 }
 
@@ -145,7 +178,7 @@ impl Crowd {
 
     /// Makes handshakes until none is under way any more and none has come for a while.
     fn serve(&self) {
-        sys::nice(NICE);
+        sys::come_after(NICE, SLICE);
         let mut state = self.state.lock();
         loop {
             if let Some((_, handshake)) = state.ready.pop_first() {
@@ -194,7 +227,6 @@ mod tests {
         sync::atomic::AtomicUsize,
         task::Poll,
         thread::{ThreadId, current},
-        time::Instant,
     };
     use tokio::task::JoinHandle;
 
@@ -261,6 +293,25 @@ mod tests {
             let state = CROWD.with(Arc::clone);
             let state = state.state.lock();
             assert_eq!((state.under_way, state.ready.len()), (0, 0), "nothing is left of them");
+        });
+    }
+
+    #[test]
+    fn beside_a_conversation_it_makes_one() {
+        run(async {
+            let by_itself = || async {
+                let crowd = (0..50).map(|_| {
+                    tokio::spawn(made(async {
+                        step().await;
+                        current().id()
+                    }))
+                });
+                all_of(crowd.collect()).await.into_iter().filter(|thread| *thread == current().id()).count()
+            };
+            answered_again();
+            assert_eq!(by_itself().await, FEWER);
+            tokio::time::sleep(PAUSE).await;
+            assert_eq!(by_itself().await, FEW, "the conversation is over");
         });
     }
 

@@ -28,6 +28,7 @@ pub use bundle::{Bundle, BundleError};
 pub use client::{Client, ClientStream};
 pub use context::Contexts;
 pub use credentials::{Credentials, CredentialsError};
+pub(crate) use crowd::answered_again;
 pub use error::{Error, Reason};
 pub use leaf::Leaf;
 pub use server::{Server, ServerStream};
