@@ -126,6 +126,11 @@ impl Display for Range {
     }
 }
 
+/// Connections that were there before the rules stay where they are. To the kernel, which begins to follow connections when
+/// the first rules come, the next packet of one is the first of a new one, in whichever direction it goes: it would be led
+/// to a port where nobody knows of it.
+const BEGUN: &str = "meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return";
+
 /// The transaction that takes everything away; good also where there is nothing.
 pub fn removal() -> String {
     format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
@@ -146,6 +151,7 @@ impl Rules {
         writeln!(out, "  chain outbound {{")?;
         writeln!(out, "    type nat hook output priority -100; policy accept;")?;
         writeln!(out, "    meta l4proto != {{ tcp, udp }} return")?;
+        writeln!(out, "    {BEGUN}")?;
         // First of all, since it is the sidecar itself that tries it.
         writeln!(out, "    ip daddr 127.0.0.1 tcp dport {PROBE} redirect to :{outbound}")?;
         writeln!(out, "    ip6 daddr ::1 tcp dport {PROBE} redirect to :{outbound}")?;
@@ -176,6 +182,7 @@ impl Rules {
         writeln!(out, "  chain inbound {{")?;
         writeln!(out, "    type nat hook prerouting priority -100; policy accept;")?;
         writeln!(out, "    meta l4proto != tcp return")?;
+        writeln!(out, "    {BEGUN}")?;
         writeln!(out, "    iifname \"lo\" return")?;
         // What is only passing through here is nobody's here.
         writeln!(out, "    fib daddr type != local return")?;
@@ -231,6 +238,7 @@ mod tests {
         }
         let probe = at(&lines, "ip daddr 127.0.0.1 tcp dport 15003 redirect to :15001");
         assert!(probe < at(&lines, "meta skuid { 1337 } return"), "the sidecar itself must be able to try it");
+        assert_eq!(lines.iter().filter(|line| **line == BEGUN).count(), 2, "of both directions");
         let own = at(&lines, "tcp dport { 15006, 15020, 15021 } return");
         assert!(own < at(&lines, "meta l4proto tcp redirect to :15006"));
         assert_eq!(lines[..2], ["add table inet weir", "delete table inet weir"], "set anew as a whole");

@@ -1,6 +1,12 @@
 //! The rules themselves: what is captured and what is not, set twice, taken away, and proven before a sidecar is ready.
 
 use crate::{Pods, SIDECAR, documents, open_to_all, peer, readiness, ready, start_sidecar};
+use futures::FutureExt;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use weir_tests::{
     eventually,
     mesh::Mesh,
@@ -23,6 +29,39 @@ async fn a_sidecar_is_ready_only_when_capture_is_proven() {
     .await;
     pod.capture(&[]).await;
     ready(&pod, || sidecar.log()).await;
+}
+
+const ECHO: &str = "import socket, sys
+address = (sys.argv[2], int(sys.argv[3]))
+if sys.argv[1] == 'to': peer = socket.create_connection(address)
+else: peer, _ = socket.create_server(address).accept()
+for data in iter(lambda: peer.recv(100), b''): peer.sendall(data)
+";
+
+async fn echoed(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut read = vec![0; text.len()];
+    let all = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut read)).await;
+    all.unwrap_or_else(|_| panic!("nothing comes back {text}")).unwrap_or_else(|e| panic!("{text}: {e}"));
+    assert_eq!(String::from_utf8_lossy(&read), text);
+}
+
+#[tokio::test]
+async fn connections_that_are_there_before_the_rules_go_on() {
+    let (Some(python), Some(mut network)) = (peers::python(), Network::new()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let pod = network.pod("a", folder.path());
+    let listener = TcpListener::bind((MIDDLE, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let _to = pod.start("to", folder.path(), &python, &["-c", ECHO, "to", &MIDDLE.to_string(), &port]);
+    let _from = pod.start("from", folder.path(), &python, &["-c", ECHO, "from", &pod.v4.to_string(), "7000"]);
+    let (mut of_pod, _) = listener.accept().await.unwrap();
+    let mut to_pod = eventually("the pod listens", 20, || TcpStream::connect((pod.v4, 7000)).map(Result::ok)).await;
+    for when in ["before", "the first packet after comes in", "and others go out"] {
+        echoed(&mut of_pod, when).await;
+        echoed(&mut to_pod, when).await;
+        pod.capture(&[]).await;
+    }
 }
 
 #[tokio::test]
