@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use pin_project_lite::pin_project;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -235,7 +235,7 @@ impl Accepting {
         // Who is in the queue has been told by the kernel that we are here.
         let all = async {
             loop {
-                one(&listener, places, &self.metrics, serve).await;
+                take(listener.accept().await, places, &self.metrics, serve).await;
             }
         };
         let _: Option<()> = tokio::task::unconstrained(all).now_or_never();
@@ -261,24 +261,32 @@ async fn is_over(until: Accept, places: &Places) {
     }
 }
 
-/// One in each turn of the runtime: what a crowd's connections begin with leaves room for those that are there.
+/// Of a crowd, one in each turn of the runtime: what its connections begin with leaves room for those that are there.
 async fn accept<F, S>(listener: &TcpListener, places: &Arc<Places>, metrics: &Metrics, serve: &S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     loop {
-        one(listener, places, metrics, serve).await;
-        tokio::task::yield_now().await;
+        let mut at_once = true;
+        let accepted = poll_fn(|cx| {
+            let accepted = listener.poll_accept(cx);
+            at_once &= accepted.is_ready();
+            accepted
+        });
+        take(accepted.await, places, metrics, serve).await;
+        if at_once {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-async fn one<F, S>(listener: &TcpListener, places: &Arc<Places>, metrics: &Metrics, serve: &S)
+async fn take<F, S>(accepted: io::Result<(TcpStream, SocketAddr)>, places: &Arc<Places>, metrics: &Metrics, serve: &S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (tcp, peer) = match listener.accept().await {
+    let (tcp, peer) = match accepted {
         Ok(accepted) => accepted,
         Err(error) if is_of_one_connection(&error) => return,
         Err(error) => {
