@@ -57,6 +57,25 @@ async fn who_comes_to_a_shut_door_waits_and_is_served_when_it_opens() {
 }
 
 #[tokio::test]
+async fn a_crowd_leaves_room_for_others() {
+    let test = async {
+        let stand = stand(Door::Shut);
+        let mut crowd = Vec::new();
+        for _ in 0..60 {
+            crowd.push(TcpStream::connect(stand.address).await.unwrap());
+        }
+        stand.door.send_replace(Door::Open);
+        let served = || stand.served.lock().unwrap().len();
+        while served() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(served() <= 8, "{} in one turn", served());
+        stand.served(60).await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
 async fn a_listener_that_drains_accepts_for_its_time() {
     let test = async {
         let stand = stand(Door::Open);
