@@ -69,17 +69,16 @@ fn addresses(text: &str) -> Option<Range<usize>> {
 pub(crate) fn come_after(nice: i32, slice: Duration) {
     let nice = getpriority_process(None).map(|own| (own + nice).min(19));
     let done = nice.and_then(|nice| setpriority_process(None, nice).map(|()| nice));
-    match done.map_err(io::Error::from).and_then(|nice| set_slice(nice, slice)) {
-        Ok(()) => {}
-        Err(error) => tracing::debug!(%error, "a thread is no nicer than others"),
+    if let Err(error) = done.map_err(io::Error::from).and_then(|nice| set_slice(nice, slice)) {
+        tracing::debug!(%error, "a thread is not as nice to others as it should be");
     }
 }
 
 fn set_slice(nice: i32, slice: Duration) -> io::Result<()> {
     let attributes = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or_default(),
-        sched_policy: libc::SCHED_OTHER.cast_unsigned(),
-        sched_flags: 0,
+        sched_policy: 0,
+        sched_flags: libc::SCHED_FLAG_KEEP_POLICY.unsigned_abs().into(),
         sched_nice: nice,
         sched_priority: 0,
         sched_runtime: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),

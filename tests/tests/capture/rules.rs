@@ -1,6 +1,6 @@
 //! The rules themselves: what is captured and what is not, set twice, taken away, and proven before a sidecar is ready.
 
-use crate::{Pods, SIDECAR, documents, open_to_all, peer, readiness, ready, start_sidecar};
+use crate::{ECHO as PORT, Pods, SIDECAR, V4, documents, open_to_all, peer, readiness, ready, start_sidecar};
 use futures::FutureExt;
 use std::time::Duration;
 use tokio::{
@@ -62,6 +62,32 @@ async fn connections_that_are_there_before_the_rules_go_on() {
         echoed(&mut to_pod, when).await;
         pod.capture(&[]).await;
     }
+}
+
+const TALK: &str = "import socket, sys, time
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+for n in range(30):
+    peer.sendall(b'%05d' % n)
+    assert peer.recv(5, socket.MSG_WAITALL) == b'%05d' % n
+    time.sleep(0.1)
+";
+
+#[tokio::test]
+async fn captured_connections_go_on_when_the_rules_are_set_again() {
+    let Some(pods) = Pods::start(false, "").await else { return };
+    pods.listening(&[PORT]).await;
+    let port = PORT.to_string();
+    let arguments = ["-c", TALK, V4, &port];
+    let talk = pods.client.run(&pods.python, &arguments);
+    let again = async {
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            pods.client.capture(&[]).await;
+            pods.server.capture(&[]).await;
+        }
+    };
+    let ((content, said), ()) = tokio::join!(talk, again);
+    assert!(content, "{said}");
 }
 
 #[tokio::test]
