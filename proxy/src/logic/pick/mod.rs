@@ -20,6 +20,7 @@ use super::below;
 use levels::Levels;
 use rand::RngCore;
 use round_robin::Stride;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use weir_config::model::LoadBalancing;
 
 /// What a pick asks about endpoints. Slots are places in the list that the [`Picker`] was built from.
@@ -157,7 +158,7 @@ impl Picker {
         let group = self.levels.group(level, step);
         let load = |slot: usize| view.load(slot);
         match &self.policy {
-            Policy::PowerOfTwo => p2c::pick(group, usable, load, rng),
+            Policy::PowerOfTwo => p2c::pick(group, view.under_way(), usable, load, rng),
             Policy::LeastRequest(choices) => least_request::pick(group, *choices, usable, load, rng),
             Policy::RoundRobin(strides) => strides.get(level)?.get(step)?.pick(group, usable),
         }
@@ -170,6 +171,8 @@ pub(crate) struct Group {
     slots: Box<[usize]>,
     upto: Box<[u64]>,
     equal: bool,
+    /// The position that was taken last where much is under way; beyond the last one: none.
+    last: AtomicUsize,
 }
 
 impl Group {
@@ -183,11 +186,19 @@ impl Group {
             })
             .collect();
         let equal = weights.windows(2).all(|w| w[0] == w[1]);
-        Self { slots: slots.into(), upto, equal }
+        Self { slots: slots.into(), upto, equal, last: AtomicUsize::new(usize::MAX) }
     }
 
     fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    fn taken_last(&self) -> Option<usize> {
+        Some(self.last.load(Relaxed)).filter(|at| *at < self.len())
+    }
+
+    fn take(&self, at: usize) {
+        self.last.store(at, Relaxed);
     }
 
     fn weights(&self) -> impl Iterator<Item = u64> + '_ {

@@ -1,9 +1,15 @@
 //! The pickers under seeds: shares, failover, panic, and what must hold for any set of endpoints.
 
 use super::*;
+use crate::logic::{PeakEwma, Ticket};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub(super) struct Fleet {
     pub(super) out: Vec<bool>,
@@ -150,53 +156,116 @@ fn an_endpoint_that_drains_is_not_chosen_even_in_panic() {
     assert!(seen[0] == 0 && seen[1] > 0 && seen[2] > 0);
 }
 
-/// Replays what made the black hole famous: one of three endpoints fails at once, the others answer in 20 ms.
+/// Endpoints with their averages, and what is under way to them.
+struct Live {
+    loads: Vec<Arc<PeakEwma>>,
+    start: Instant,
+    now: Cell<Instant>,
+    under_way: VecDeque<(Instant, usize, Ticket)>,
+}
+
+impl Live {
+    fn new(n: usize) -> Self {
+        let start = Instant::now();
+        let ewma = |_| Arc::new(PeakEwma::new(Duration::from_secs(10), Duration::from_millis(30), start));
+        Self { loads: (0..n).map(ewma).collect(), start, now: Cell::new(start), under_way: VecDeque::new() }
+    }
+
+    /// So much time has passed since the start: what was due is answered.
+    fn is_at(&mut self, ms: u64) {
+        let now = self.start + Duration::from_millis(ms);
+        self.now.set(now);
+        self.under_way.retain_mut(|(due, _, ticket)| {
+            let waits = *due > now;
+            if !waits {
+                ticket.answered(now);
+            }
+            waits
+        });
+    }
+
+    /// A request to this endpoint, answered after `ms`; 0: it fails at once.
+    fn send(&mut self, slot: usize, ms: u64) {
+        let now = self.now.get();
+        let mut ticket = self.loads[slot].start(now);
+        match ms {
+            0 => ticket.failed(now),
+            _ => self.under_way.push_back((now + Duration::from_millis(ms), slot, ticket)),
+        }
+    }
+
+    fn to(&self, slot: usize) -> usize {
+        self.under_way.iter().filter(|(_, to, _)| *to == slot).count()
+    }
+}
+
+impl View for Live {
+    fn is_available(&self, _: usize) -> bool {
+        true
+    }
+    fn load(&self, slot: usize) -> f64 {
+        self.loads[slot].cost(self.now.get())
+    }
+    fn generation(&self) -> u64 {
+        0
+    }
+    fn under_way(&self) -> u64 {
+        self.under_way.len() as u64
+    }
+    fn millis(&self) -> u64 {
+        0
+    }
+}
+
+/// Replays what made the black hole famous: one of three endpoints fails at once, the others answer in 20 ms. With few
+/// requests under way and with many.
 #[test]
 fn an_endpoint_that_fails_fast_does_not_draw_traffic() {
-    use crate::logic::PeakEwma;
-    use std::{sync::Arc, time::Instant};
+    for rate in [1, 10] {
+        let mut live = Live::new(3);
+        let picker = Picker::new(&LoadBalancing::default(), &[member(0, 1); 3], 50, PART);
+        let mut rng = SmallRng::seed_from_u64(9);
+        let mut failed = 0;
+        for ms in 0..20_000u64 {
+            live.is_at(ms);
+            for _ in 0..rate {
+                let slot = picker.pick(&live, &[], &mut rng).unwrap().slot;
+                failed += u32::from(slot == 0 && ms > 2_000);
+                live.send(slot, if slot == 0 { 0 } else { 20 });
+            }
+        }
+        assert!(failed <= 90 * rate, "{failed} of {} failed after the first two seconds", 18_000 * rate);
+    }
+}
 
-    struct Live(Vec<Arc<PeakEwma>>, Cell<Instant>);
-    impl View for Live {
-        fn is_available(&self, _: usize) -> bool {
-            true
+#[test]
+fn where_much_is_under_way_requests_go_together_and_still_where_least_is() {
+    let mut live = Live::new(12);
+    let picker = Picker::new(&LoadBalancing::default(), &[member(0, 1); 12], 50, PART);
+    let mut rng = SmallRng::seed_from_u64(7);
+    let (mut sent, mut moves, mut last, mut unequal) = ([0u32; 12], 0, None, vec![]);
+    for ms in 0..2_000u64 {
+        live.is_at(ms);
+        for _ in 0..12 {
+            let slot = picker.pick(&live, &[], &mut rng).unwrap().slot;
+            sent[slot] += 1;
+            moves += u32::from(last.replace(slot) != Some(slot));
+            // The first one is half as fast.
+            live.send(slot, if slot == 0 { 40 } else { 20 });
         }
-        fn load(&self, slot: usize) -> f64 {
-            self.0[slot].cost(self.1.get())
-        }
-        fn generation(&self) -> u64 {
-            0
-        }
-        fn under_way(&self) -> u64 {
-            0
-        }
-        fn millis(&self) -> u64 {
-            0
-        }
-    }
-    let start = Instant::now();
-    let ewma = || Arc::new(PeakEwma::new(Duration::from_secs(10), Duration::from_millis(30), start));
-    let live = Live((0..3).map(|_| ewma()).collect(), Cell::new(start));
-    let picker = Picker::new(&LoadBalancing::default(), &[member(0, 1); 3], 50, PART);
-    let mut rng = SmallRng::seed_from_u64(9);
-    let (mut under_way, mut failed) = (std::collections::VecDeque::new(), 0);
-    for ms in 0..20_000u64 {
-        let now = start + Duration::from_millis(ms);
-        live.1.set(now);
-        while under_way.front().is_some_and(|(due, _)| *due <= now) {
-            let (_, mut ticket): (Instant, crate::logic::Ticket) = under_way.pop_front().unwrap();
-            ticket.answered(now);
-        }
-        let slot = picker.pick(&live, &[], &mut rng).unwrap().slot;
-        let mut ticket = live.0[slot].start(now);
-        if slot == 0 {
-            ticket.failed(now);
-            failed += u32::from(ms > 2_000);
-        } else {
-            under_way.push_back((now + Duration::from_millis(20), ticket));
+        if ms > 200 {
+            let to: Vec<usize> = (1..12).map(|slot| live.to(slot)).collect();
+            unequal.push(to.iter().max().unwrap() - to.iter().min().unwrap());
         }
     }
-    assert!(failed <= 90, "{failed} of 18000 failed after the first two seconds");
+    unequal.sort_unstable();
+    let picks: u32 = sent.iter().sum();
+    assert!(moves * 5 < picks, "{moves} moves in {picks} picks: of two that are drawn anew it is eleven in twelve");
+    let others = sent[1..].iter().sum::<u32>() / 11;
+    assert!((others / 5..others * 2 / 3).contains(&sent[0]), "{sent:?}");
+    assert!(sent[1..].iter().all(|n| n.abs_diff(others) < others / 10), "{sent:?}");
+    let median = unequal[unequal.len() / 2];
+    assert!(median <= 16, "twenty are under way to each, between the most and the least {median}");
 }
 
 proptest! {
