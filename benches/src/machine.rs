@@ -54,6 +54,35 @@ fn session_niceness() -> Option<i32> {
     fs::read_to_string(AUTOGROUP).ok()?.rsplit(' ').next()?.trim().parse().ok()
 }
 
+/// What the processors did until now, by the kernel's count, in its ticks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Processors {
+    all: u64,
+    /// They were another machine's (`steal`, proc_stat(5)).
+    stolen: u64,
+}
+
+impl Processors {
+    /// Until now.
+    pub fn now() -> Self {
+        Self::parse(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// Of `cpu user nice system idle iowait irq softirq steal …`: what is behind that is counted in it.
+    fn parse(stat: &str) -> Self {
+        let first = stat.lines().next().unwrap_or_default();
+        let ticks: Vec<u64> = first.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
+        Self { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
+    }
+
+    /// How much of the time since `before` they were another machine's, in percent: pauses of the whole machine, which all
+    /// tails of latencies show.
+    pub fn stolen_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.stolen.saturating_sub(before.stolen) as f64 * 100.0 / all as f64
+    }
+}
+
 /// Lines that say it.
 pub fn describe() -> Vec<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -83,4 +112,18 @@ pub fn describe() -> Vec<String> {
 fn said(program: &str, arguments: &[&str]) -> String {
     let said = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
     said.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_else(|_| "unknown".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_machines_had_is_a_share_of_all_time() {
+        let before = Processors::parse("cpu  100 0 50 800 0 0 0 50 0 0\ncpu0 1 2 3\n");
+        let after = Processors::parse("cpu  160 0 60 810 5 5 10 60 40 0\ncpu0 1 2 3\n");
+        assert_eq!(after.stolen_since(before), 10.0 * 100.0 / 110.0);
+        assert_eq!(Processors::parse("").stolen_since(before), 0.0);
+        assert!(Processors::now().all > 0);
+    }
 }

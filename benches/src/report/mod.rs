@@ -7,7 +7,7 @@ mod table;
 use crate::{
     cli::Args,
     contestant::Kind,
-    machine,
+    machine::{self, Processors},
     results::{Mode, Results, Row},
     scenario::Scenario,
 };
@@ -17,6 +17,8 @@ use table::Table;
 /// All that is said.
 pub struct Report {
     head: Vec<String>,
+    /// What the machine's processors had done when it was begun.
+    began: Processors,
     /// `benches/tried.md`, without its own title.
     tried: String,
     /// What was measured.
@@ -37,7 +39,7 @@ impl Report {
         }
         let tried = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tried.md")).unwrap_or_default();
         let tried = tried.lines().filter(|line| !line.starts_with("# ")).collect::<Vec<_>>().join("\n");
-        Self { head, tried, results: Results::default() }
+        Self { head, began: Processors::now(), tried, results: Results::default() }
     }
 
     fn kinds(&self) -> impl Iterator<Item = Kind> {
@@ -134,6 +136,8 @@ impl fmt::Display for Report {
         for line in self.head.iter().chain(&self.results.notes) {
             writeln!(f, "- {line}")?;
         }
+        let stolen = Processors::now().stolen_since(self.began);
+        writeln!(f, "- Of the processors' time, other machines on the same hardware had {stolen:.1} %")?;
         for (kind, version) in self.results.versions.iter().filter(|(_, version)| !version.is_empty()) {
             writeln!(f, "- {kind}: {version}")?;
         }
