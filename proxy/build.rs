@@ -3,7 +3,7 @@
 //! Only where Rust's own linker (lld) is there, which knows how; elsewhere the program is the same, and takes more memory.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,7 +16,11 @@ fn main() {
         return;
     }
     let Some(linkers) = linkers() else { return };
-    let order = Path::new(env!("CARGO_MANIFEST_DIR")).join("order.txt");
+    // Where the folder of what is built is shared by several clones, this one may be gone by the next build.
+    let Some(order) = env::var_os("OUT_DIR").map(|out| Path::new(&out).join("order.txt")) else { return };
+    if fs::copy("order.txt", &order).is_err() {
+        return;
+    }
     for argument in [
         format!("-B{}", linkers.display()),
         "-fuse-ld=lld".into(),

@@ -23,7 +23,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 /// More are closed when they come back.
 const MAX_IDLE: usize = 1024;
-/// For so long, in a crowd of newcomers, a connection stays for a client that has used it before.
+/// For so long a connection stays for a client in the middle of a conversation, while others can be made for newcomers.
 pub(super) const KEPT: Duration = Duration::from_millis(50);
 /// After so much silence the kernel is asked, which costs a system call.
 const SILENCE: Duration = Duration::from_millis(20);
@@ -43,7 +43,7 @@ pub(super) struct IdlePool {
 struct Idle {
     connection: Connection,
     since: Instant,
-    /// Given back by a client in the middle of a conversation, in a crowd of newcomers.
+    /// Given back by a client in the middle of a conversation.
     kept: bool,
 }
 
@@ -72,20 +72,33 @@ impl IdlePool {
         now: Instant,
     ) -> Option<(Connection, Duration)> {
         let mut idle = self.idle.lock();
+        let free = |one: &Idle| !one.kept || now.saturating_duration_since(one.since) >= KEPT;
+        let any = client.known || !self.waiting.can_be_served();
         loop {
-            let last = idle.last()?;
-            let age = now.saturating_duration_since(last.since);
+            let place = if any { idle.len().checked_sub(1) } else { idle.iter().rposition(free) }?;
+            let age = now.saturating_duration_since(idle.get(place)?.since);
             if !self.habits.allows(age) || once && !self.habits.is_safe_after(age) {
                 // Those below it have been idle for longer. They stay: one that outlives what is known shows it wrong.
                 return None;
             }
-            if last.kept && !client.known && age < KEPT && self.waiting.is_crowd() {
-                return None;
-            }
-            let Idle { connection, .. } = idle.pop()?;
+            let Idle { connection, .. } = idle.remove(place);
             let in_time = age < timeout && connection.retire_at.is_none_or(|at| now < at);
             if in_time && connection.is_open(Waker::noop()) && (age < SILENCE || connection.is_quiet()) {
                 return Some((connection, age));
+            }
+        }
+    }
+
+    /// Any, whoever it stays for: where no other can be had.
+    pub(super) fn take_any(&self) -> Option<Connection> {
+        let now = Instant::now();
+        let mut idle = self.idle.lock();
+        loop {
+            let last = idle.pop_if(|last| self.habits.is_safe_after(now.saturating_duration_since(last.since)))?;
+            let connection = last.connection;
+            let in_time = connection.retire_at.is_none_or(|at| now < at);
+            if in_time && connection.is_open(Waker::noop()) && connection.is_quiet() {
+                return Some(connection);
             }
         }
     }

@@ -7,8 +7,8 @@
 //! would keep each other; and no more than [`GRACE`] that came later ever come before a request for each that its client
 //! had waiting already.
 //!
-//! Nor does a crowd take its connection away: what such a client gives back stays for its next request, for a while, as
-//! long as others are being made for the crowd.
+//! Nor do newcomers take its connection away: what such a client gives back stays for its next request, for a while, as
+//! long as others can be made for them.
 //!
 //! Few are made at a time. A crowd of requests does not become a crowd of handshakes, which would take all of the thread's
 //! time, and the endpoint's, until none of them is made in time: the first connections serve many of those who wait.
@@ -17,7 +17,7 @@ use super::{
     connect::{ConnectionCount, Dialer, Place},
     http1::Connection,
     http2::at_limit,
-    idle::IdlePool,
+    idle::{IdlePool, KEPT},
 };
 use crate::error::{Error, Kind, Result};
 use parking_lot::Mutex;
@@ -25,13 +25,17 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 /// Connections that are made at a time.
 const DIALS: usize = 16;
-/// From so many connections on that are being made, those who wait are a crowd.
-const CROWD: usize = 8;
+/// Where none has come about for so long, none may be to be had.
+const STUCK: Duration = Duration::from_millis(250);
 /// How many requests that come later may come before one of a client that is new, or has one waiting already.
 const GRACE: u64 = 256;
 /// Requests that may wait, whatever the cluster's own limit says.
@@ -68,6 +72,8 @@ struct Queue {
     made: u64,
     /// The last one could not be.
     fails: bool,
+    /// When the last one was made, or the first of those that are being made was begun.
+    since: Option<Instant>,
 }
 
 struct Waiter {
@@ -92,14 +98,24 @@ pub(super) async fn wait(
     dialer: &Dialer,
     target: impl FnOnce() -> Target,
 ) -> Result<Handed> {
-    let _pending = dialer.limits.pending.try_acquire().ok_or_else(|| {
-        Kind::Overflow.detail("the cluster's limit of requests that wait for a connection is reached")
-    })?;
-    let (receiver, dials) = pool.waiting.join(client, dialer)?;
+    let Some(_pending) = dialer.limits.pending.try_acquire() else {
+        return pool.take_any().map(|idle| (idle, true)).ok_or_else(|| {
+            Kind::Overflow.detail("the cluster's limit of requests that wait for a connection is reached")
+        });
+    };
+    let (mut receiver, dials) = pool.waiting.join(client, dialer)?;
     if dials {
         tokio::spawn(dial(pool.clone(), target()));
     }
-    receiver.await.unwrap_or_else(|_| Err(Kind::Internal.detail("nobody made the connection")))
+    let answer = match timeout(KEPT, &mut receiver).await {
+        Ok(answer) => answer,
+        // What was kept for others when this one came may be free by now.
+        Err(_) => match pool.take(client, dialer.idle_timeout, true, Instant::now()) {
+            Some((connection, _)) => return Ok((connection, true)),
+            None => receiver.await,
+        },
+    };
+    answer.unwrap_or_else(|_| Err(Kind::Internal.detail("nobody made the connection")))
 }
 
 impl Waiting {
@@ -120,27 +136,31 @@ impl Waiting {
         queue.seen += 1;
         queue.waiters.insert(place, Waiter { client: client.id, known: client.known, dialer: dialer.clone(), sender });
         let dials = queue.dialing < DIALS;
+        if queue.dialing == 0 {
+            queue.since = Some(Instant::now());
+        }
         queue.dialing += usize::from(dials);
         Ok((receiver, dials))
     }
 
-    /// Whether many wait, and connections are being made for them.
-    pub(super) fn is_crowd(&self) -> bool {
-        self.0.lock().is_crowd()
+    /// Whether connections can be made for those who wait, as far as is known.
+    pub(super) fn can_be_served(&self) -> bool {
+        self.0.lock().can_be_served()
     }
 
-    /// Hands a connection to whoever's turn it is; returns it when nobody waits, or only a crowd of newcomers does, for
-    /// whom others are being made, and it is of a client in the middle of a conversation (`known`).
+    /// Hands a connection to whoever's turn it is; returns it when nobody waits, or only newcomers do, for whom others
+    /// are being made, and it is of a client in the middle of a conversation (`known`).
     pub(super) fn hand(&self, connection: Connection, reused: bool, known: bool) -> Option<Connection> {
         let mut queue = self.0.lock();
         if reused {
             let newcomers = queue.waiters.first_key_value().is_none_or(|(_, first)| !first.known);
-            if known && newcomers && queue.is_crowd() {
+            if known && newcomers && queue.can_be_served() {
                 return Some(connection);
             }
         } else {
             queue.made += 1;
             queue.fails = false;
+            queue.since = Some(Instant::now());
         }
         let mut connection = connection;
         while let Some((_, waiter)) = queue.waiters.pop_first() {
@@ -154,11 +174,19 @@ impl Waiting {
         Some(connection)
     }
 
+    /// A connection could not be made: what there is is for everybody.
+    fn fails(&self) {
+        self.0.lock().fails = true;
+    }
+
+    fn is_anybody(&self) -> bool {
+        !self.0.lock().waiters.is_empty()
+    }
+
     /// A connection could not be made. Whoever waited when it was begun would not have fared better, unless another has
     /// been made since then.
     fn failed(&self, error: &Error, begun: &Begun) {
         let mut queue = self.0.lock();
-        queue.fails = true;
         let all = queue.made == begun.made;
         let waited: Vec<_> = queue.waiters.keys().filter(|place| place.1 < begun.seen).copied().collect();
         for place in waited {
@@ -174,7 +202,6 @@ impl Waiting {
     /// No connection may be made: whoever would come last is refused, since what is being made is for those before.
     fn refuse(&self, error: Error) {
         let mut queue = self.0.lock();
-        queue.fails = true;
         if let Some((_, waiter)) = queue.waiters.pop_last() {
             queue.one_less(waiter.client);
             // It may have gone away.
@@ -202,8 +229,8 @@ impl Waiting {
 }
 
 impl Queue {
-    fn is_crowd(&self) -> bool {
-        self.dialing >= CROWD && !self.fails
+    fn can_be_served(&self) -> bool {
+        !self.fails && (self.dialing == 0 || self.since.is_none_or(|since| since.elapsed() < STUCK))
     }
 
     /// A request of this client waits no more.
@@ -234,13 +261,25 @@ struct Begun {
 async fn dial(pool: Arc<IdlePool>, target: Target) {
     while let Some((dialer, begun)) = pool.waiting.next() {
         let Some(permit) = dialer.limits.connections.try_acquire() else {
-            pool.waiting.refuse(at_limit());
+            pool.waiting.fails();
+            match pool.take_any() {
+                Some(idle) => pool.give_back(idle, dialer.idle_timeout, false),
+                None => pool.waiting.refuse(at_limit()),
+            }
             continue;
         };
         let place = Place { address: target.address, mesh: target.mesh, count: &target.count };
         match Box::pin(dialer.http1(place, permit)).await {
             Ok(connection) => pool.made(connection, dialer.idle_timeout),
-            Err(error) => pool.waiting.failed(&error, &begun),
+            Err(error) => {
+                pool.waiting.fails();
+                while pool.waiting.is_anybody()
+                    && let Some(idle) = pool.take_any()
+                {
+                    pool.give_back(idle, dialer.idle_timeout, false);
+                }
+                pool.waiting.failed(&error, &begun);
+            }
         }
     }
 }

@@ -34,7 +34,9 @@ const MOST_KIB: u64 = 64 * 1024;
 /// How many times its calm p99 a well-behaved client may wait.
 const RATIO: u32 = 5;
 /// A p99 below this is as good as any: a machine with other work (other tests run beside these) has such pauses in calm too.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 25 });
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 250 } else { 25 });
+/// Other work only ever makes a client wait longer: the best of so many counts.
+const RUNS: usize = 3;
 
 type Flood = fn(SocketAddr, Arc<Counted>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -270,7 +272,8 @@ fn memory(path: &Path) -> u64 {
     [&path.client, &path.server].iter().map(|s| s.process.as_ref().map_or(0, Process::rss_kib)).max().unwrap_or(0)
 }
 
-async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> {
+/// Whether others are served in good time under a flood; what was measured.
+async fn withstand(path: &Path, name: &str, flood: Flood) -> (bool, String) {
     let mut client = WellBehaved::new(path);
     let (before, calm) = (memory(path), client.p99(FLOOD / 2));
     let counted = Arc::new(Counted::default());
@@ -292,18 +295,17 @@ async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> 
     client.goes();
     counted.stop.store(true, Ordering::Relaxed);
     for attacker in attackers {
-        attacker.await.map_err(|e| format!("{name}: {e}"))?;
+        attacker.await.unwrap();
     }
     hostile.shutdown_background();
-    let peak = peak.await.map_err(|e| e.to_string())?;
+    let peak = peak.await.unwrap();
     let told = format!(
         "{name}: {} KiB sent; memory {before} -> at most {peak} KiB; p99 {calm:?} -> {under:?}",
         counted.sent.load(Ordering::Relaxed) / 1024
     );
     eprintln!("{told}");
-    let fine =
-        counted.sent.load(Ordering::Relaxed) > 0 && peak <= before + MOST_KIB && under <= (calm * RATIO).max(FLOOR);
-    if fine { Ok(()) } else { Err(told) }
+    assert!(counted.sent.load(Ordering::Relaxed) > 0 && peak <= before + MOST_KIB, "{told}");
+    (under <= (calm * RATIO).max(FLOOR), told)
 }
 
 fn rss_kib(pid: u32) -> u64 {
@@ -320,9 +322,16 @@ async fn all(floods: &[(&str, Flood)]) {
     first.goes();
     let mut failures = vec![];
     for (name, flood) in floods {
-        if let Err(why) = withstand(&path, name, *flood).await {
-            failures.push(why);
+        let mut all = vec![];
+        while all.len() < RUNS {
+            let (fine, told) = withstand(&path, name, *flood).await;
+            if fine {
+                all.clear();
+                break;
+            }
+            all.push(told);
         }
+        failures.extend(all);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -42,6 +42,24 @@ fn accept(listener: TcpListener) -> JoinHandle<()> {
     })
 }
 
+/// Where nothing listens.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// Where nobody accepts, and the kernel's queue is full: connections hang, as long as what comes with it lives.
+async fn full() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut full = vec![];
+    while let Ok(Ok(tcp)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        full.push(tcp);
+    }
+    (address, (listener, full))
+}
+
 fn crowd(pool: &Arc<IdlePool>, dialer: &Dialer, target: &Target, n: usize) -> JoinSet<Result<bool>> {
     let mut waiting = JoinSet::new();
     for id in 0..n {
@@ -85,15 +103,7 @@ async fn nobody_waits_for_long_where_nothing_listens() {
 
 #[tokio::test]
 async fn a_crowd_before_an_endpoint_that_says_nothing_waits_no_longer_than_one() {
-    // Nobody accepts, and the kernel's queue is full: connections hang.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut full = vec![];
-    while let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
-        full.push(tcp);
-    }
+    let (address, _full) = full().await;
     let pool = Arc::<IdlePool>::default();
     let begun = tokio::time::Instant::now();
     let mut waiting = crowd(&pool, &dialer(ConnectionLimits::default()), &target(address), 500);
@@ -176,37 +186,110 @@ async fn a_client_that_is_known_waits_for_no_crowd() {
     accepting.abort();
 }
 
+/// A pool with one connection that a client in a conversation has just given back.
+struct Kept {
+    pool: Arc<IdlePool>,
+    dialer: Dialer,
+    target: Target,
+    accepting: JoinHandle<()>,
+}
+
+impl Kept {
+    async fn new(limits: ConnectionLimits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = target(listener.local_addr().unwrap());
+        let kept = Self { pool: Arc::default(), dialer: dialer(limits), target, accepting: accept(listener) };
+        kept.give_back(kept.made().await, true);
+        kept
+    }
+
+    async fn made(&self) -> Connection {
+        let place = Place { address: self.target.address, mesh: false, count: &self.target.count };
+        self.dialer.http1(place, self.dialer.limits.connections.try_acquire().unwrap()).await.unwrap()
+    }
+
+    fn give_back(&self, connection: Connection, known: bool) {
+        self.pool.give_back(connection, self.dialer.idle_timeout, known);
+    }
+
+    fn take(&self, id: usize) -> Option<Connection> {
+        let now = tokio::time::Instant::now();
+        self.pool.take(client(id), self.dialer.idle_timeout, false, now).map(|(connection, _)| connection)
+    }
+
+    /// What a newcomer is handed.
+    async fn newcomer(&self) -> Result<Handed> {
+        wait(&self.pool, client(200), &self.dialer, || self.target.clone()).await
+    }
+}
+
 #[tokio::test]
-async fn a_crowd_takes_no_connection_from_a_client_that_is_known() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = target(listener.local_addr().unwrap());
-    let accepting = accept(listener);
-    let (pool, dialer) = (Arc::<IdlePool>::default(), dialer(ConnectionLimits::default()));
-    let timeout = Duration::from_secs(10);
-    let made = async || {
-        let place = Place { address: target.address, mesh: false, count: &target.count };
-        dialer.http1(place, dialer.limits.connections.try_acquire().unwrap()).await.unwrap()
-    };
-    let take = |id| pool.take(client(id), timeout, false, tokio::time::Instant::now());
-    // Nobody else is there: a newcomer takes what one that is known has given back.
-    pool.give_back(made().await, timeout, true);
-    let (connection, _) = take(200).unwrap();
-    // A crowd comes, and connections are being made for it.
-    let crowd: Vec<_> = (200..264).map(|id| pool.waiting.join(client(id), &dialer).unwrap().0).collect();
-    pool.give_back(connection, timeout, true);
-    assert!(take(300).is_none(), "it stays for one that is known");
-    let (connection, _) = take(1).unwrap();
-    // What a newcomer gives back goes to the next of the crowd.
-    let mut crowd = crowd.into_iter();
-    pool.give_back(connection, timeout, false);
-    assert!(crowd.next().unwrap().try_recv().unwrap().unwrap().1);
+async fn newcomers_take_no_connection_from_a_client_that_is_known() {
+    let kept = Kept::new(ConnectionLimits::default()).await;
+    assert!(kept.take(200).is_none(), "it stays for one that is known");
+    let connection = kept.take(1).unwrap();
+    // What a newcomer gives back is for the next, whatever lies above it.
+    kept.give_back(kept.made().await, false);
+    kept.give_back(connection, true);
+    let free = kept.take(200).unwrap();
+    assert!(kept.take(200).is_none());
+    // The same where others wait already.
+    let connection = kept.take(1).unwrap();
+    let mut crowd = (200..264).map(|id| kept.pool.waiting.join(client(id), &kept.dialer).unwrap().0);
+    let mut waiting: Vec<_> = crowd.by_ref().take(3).collect();
+    kept.give_back(connection, true);
+    assert!(waiting[0].try_recv().is_err());
+    kept.give_back(free, false);
+    assert!(waiting[0].try_recv().unwrap().unwrap().1);
+    // Another that is known is no newcomer.
+    let mut known = kept.pool.waiting.join(client(2), &kept.dialer).unwrap().0;
+    let connection = kept.take(1).unwrap();
+    kept.give_back(connection, true);
+    let (connection, _) = known.try_recv().unwrap().unwrap();
     // It does not stay for long,
-    pool.give_back(made().await, timeout, true);
-    tokio::time::sleep(super::super::idle::KEPT).await;
-    let (connection, _) = take(300).unwrap();
-    // nor where none can be made for the crowd.
-    pool.waiting.0.lock().fails = true;
-    pool.give_back(connection, timeout, true);
-    assert!(crowd.next().unwrap().try_recv().unwrap().unwrap().1);
-    accepting.abort();
+    kept.give_back(connection, true);
+    tokio::time::sleep(KEPT).await;
+    let connection = kept.take(300).unwrap();
+    // nor where none can be made for newcomers,
+    kept.pool.waiting.0.lock().fails = true;
+    kept.give_back(connection, true);
+    let (connection, _) = waiting[1].try_recv().unwrap().unwrap();
+    // nor where none has come about for long.
+    let mut queue = kept.pool.waiting.0.lock();
+    (queue.fails, queue.since) = (false, queue.since.and_then(|since| since.checked_sub(STUCK)));
+    drop(queue);
+    kept.give_back(connection, true);
+    assert!(waiting[2].try_recv().unwrap().unwrap().1);
+    kept.accepting.abort();
+}
+
+#[tokio::test]
+async fn where_no_other_may_be_had_a_newcomer_gets_what_stays_for_others() {
+    for limits in [
+        ConnectionLimits { max_connections: Some(1), ..ConnectionLimits::default() },
+        ConnectionLimits { max_pending_requests: Some(0), ..ConnectionLimits::default() },
+    ] {
+        let kept = Kept::new(limits.clone()).await;
+        let (_lent, reused) = kept.newcomer().await.unwrap();
+        assert!(reused, "{limits:?}");
+        assert_eq!(kept.newcomer().await.err().unwrap().kind(), Kind::Overflow, "{limits:?}");
+        kept.accepting.abort();
+    }
+}
+
+#[tokio::test]
+async fn where_no_other_can_be_had_a_newcomer_gets_what_stays_for_others() {
+    let mut kept = Kept::new(ConnectionLimits::default()).await;
+    // The endpoint accepts no more,
+    kept.target = target(nobody().await);
+    assert!(kept.newcomer().await.unwrap().1);
+    assert_eq!(kept.newcomer().await.err().unwrap().kind(), Kind::ConnectFailed);
+    kept.accepting.abort();
+    // or says nothing to those who come.
+    let mut kept = Kept::new(ConnectionLimits::default()).await;
+    let (address, _full) = full().await;
+    kept.target = target(address);
+    assert!(kept.newcomer().await.unwrap().1);
+    assert_eq!(kept.newcomer().await.err().unwrap().kind(), Kind::ConnectTimeout);
+    kept.accepting.abort();
 }
