@@ -289,7 +289,8 @@ async fn where_no_other_can_be_had_a_newcomer_gets_what_stays_for_others() {
     let mut kept = Kept::new(ConnectionLimits::default()).await;
     let (address, _full) = full().await;
     kept.target = target(address);
-    assert!(kept.newcomer().await.unwrap().1);
+    let soon = timeout(kept.dialer.connect_timeout / 2, kept.newcomer()).await;
+    assert!(soon.expect("before it is given up").unwrap().1);
     assert_eq!(kept.newcomer().await.err().unwrap().kind(), Kind::ConnectTimeout);
     kept.accepting.abort();
 }
