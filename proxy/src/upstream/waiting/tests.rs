@@ -269,7 +269,7 @@ async fn where_no_other_may_be_had_a_newcomer_gets_what_stays_for_others() {
         ConnectionLimits { max_connections: Some(1), ..ConnectionLimits::default() },
         ConnectionLimits { max_pending_requests: Some(0), ..ConnectionLimits::default() },
     ] {
-        let kept = Kept::new(limits.clone()).await;
+        let kept = Kept::new(limits).await;
         let (_lent, reused) = kept.newcomer().await.unwrap();
         assert!(reused, "{limits:?}");
         assert_eq!(kept.newcomer().await.err().unwrap().kind(), Kind::Overflow, "{limits:?}");
