@@ -25,7 +25,7 @@
 //! and that address, not a name, is what [`state`] is asked for; [`capture`] has the rules that `weir-init` sets. Questions
 //! for names (DNS) come to [`dns`]: answered from [`state`], or by the machine's resolvers ([`resolve`]).
 //!
-//! Memory that was needed once goes back to the kernel by `given_back`.
+//! Memory that was needed once goes back to the kernel by `given_back`; [`descriptors`] has room for those of a crowd.
 //!
 //! `CONNECT` and everything that is not HTTP goes from [`listen`] `tcp` to [`tunnel`] as bytes.
 
@@ -36,6 +36,7 @@ pub mod body;
 pub mod capture;
 pub mod connection;
 pub mod data;
+pub mod descriptors;
 pub mod disk;
 pub mod dns;
 pub mod drain;

@@ -11,6 +11,7 @@ use tokio::{
 use weir_proxy::{
     admin::{self, Command, Logging},
     app::{self, Ended, Running},
+    descriptors,
     handover,
     options::{Args, Options},
 };
@@ -32,10 +33,14 @@ fn main() -> ExitCode {
             Err(why) => fail(&why, 1),
         };
     }
+    let room = descriptors::make_room();
     let logging = match Logging::start(&options.log, options.log_format) {
         Ok(logging) => logging,
         Err(error) => return fail(&error, 2),
     };
+    if let Err(error) = room {
+        tracing::warn!(%error, "no more descriptors than before: see `ulimit -n`");
+    }
     // The library's own hook writes to the terminal; who reads our log must see it there.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect: please report it")));
     match run(options, logging) {
