@@ -11,8 +11,7 @@ use tokio::{
 use weir_proxy::{
     admin::{self, Command, Logging},
     app::{self, Ended, Running},
-    descriptors,
-    handover,
+    descriptors, handover,
     options::{Args, Options},
 };
 
