@@ -88,7 +88,7 @@ impl Settings {
         }
     }
 
-    /// What holds where nobody says anything: connect within 1 s, streams idle for at most 5 minutes, no limit on a
+    /// What holds where nobody says anything: connect within 1 s, streams silent for at most a day, no limit on a
     /// whole request, only retries that are safe, an endpoint out after five 5xx in a row (at most half of them at a
     /// time), pooled connections closed after 90 s without use, and renewed after about ten minutes.
     pub fn built_in() -> Self {
@@ -97,7 +97,7 @@ impl Settings {
             retry: Some(Switch::Off),
             retry_budget: Some(RetryBudget::default()),
             request_timeout: Some(Switch::Off),
-            idle_timeout: Some(Switch::On(Duration::from_secs(300))),
+            idle_timeout: Some(Switch::On(Duration::from_secs(24 * 3600))),
             connect_timeout: Some(Duration::from_secs(1)),
             limits: ConnectionLimits::default(),
             outlier: Some(Switch::On(default_outlier())),

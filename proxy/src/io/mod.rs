@@ -18,6 +18,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     mem::MaybeUninit,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -31,7 +32,7 @@ use tokio::{
 /// How long a write may wait for a peer that does not read.
 pub const WRITE_STALL: Duration = Duration::from_secs(60);
 
-/// How long a connection that carries bytes is silent before it is probed, and between probes: less than what remembers
+/// How long a connection is silent before it is probed, and between probes: less than what remembers
 /// connections on the way does (some, four minutes).
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -39,11 +40,22 @@ const KEPT: Duration = Duration::from_secs(60);
 /// four MiB, which a sidecar has read, decrypted, encrypted and written for nobody.
 const UNSENT: u32 = 64 * 1024;
 
-/// Has small writes leave at once, and large ones wait here while the peer does not read.
-pub(crate) fn prepare(tcp: &TcpStream) {
+/// Has small writes leave at once, and large ones wait here while the peer does not read. A peer that may be gone without
+/// a word, since it is on another machine, is probed: a stream may be silent for a day.
+pub(crate) fn prepare(tcp: &TcpStream, peer: IpAddr) {
     let set = tcp.set_nodelay(true).and_then(|()| SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT));
     if let Err(error) = set {
         tracing::debug!(%error, "a connection is as the kernel makes it");
+    }
+    if !peer.to_canonical().is_loopback() {
+        probe(SockRef::from(tcp), KEPT);
+    }
+}
+
+fn probe(socket: SockRef<'_>, interval: Duration) {
+    let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(3);
+    if let Err(error) = socket.set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection is not probed");
     }
 }
 
@@ -138,10 +150,7 @@ impl Io {
 
     /// Has the kernel ask the peer's, each `interval` of silence, whether it still knows the connection.
     pub fn probe(&self, interval: Duration) {
-        let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(3);
-        if let Err(error) = self.socket().set_tcp_keepalive(&keepalive) {
-            tracing::debug!(%error, "a connection is not probed");
-        }
+        probe(self.socket(), interval);
     }
 
     /// How the connection has failed, if it has.
@@ -234,5 +243,28 @@ impl AsyncWrite for Io {
         let this = self.get_mut();
         let polled = on_wire!(this, io => Pin::new(io).poll_shutdown(cx));
         this.stalled(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_on_another_machine_is_probed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (peer, probed) in [
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("10.0.0.1", true),
+            ("2001:db8::1", true),
+        ] {
+            let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            prepare(&tcp, peer.parse().unwrap());
+            let socket = SockRef::from(&tcp);
+            assert_eq!((socket.tcp_nodelay().unwrap(), socket.keepalive().unwrap()), (true, probed), "{peer}");
+            assert!(!probed || socket.tcp_keepalive_time().unwrap() == KEPT);
+        }
     }
 }

@@ -297,7 +297,7 @@ where
         }
     };
     let Some(place) = places.take() else { return metrics.shed(Kind::Overload.reason()) };
-    prepare(&tcp);
+    prepare(&tcp, peer.ip());
     tokio::spawn(Serving { connection: serve(tcp, peer), _place: place });
 }
 

@@ -10,13 +10,32 @@ use crate::{
     state::RouteAction,
 };
 use http::{HeaderName, StatusCode};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Ends what takes too long.
-pub struct Timeout<N>(pub N);
+pub struct Timeout<N> {
+    /// The longest that a request's body may stand still while its destination waits for it, whatever its route allows.
+    /// Of gRPC it is a stream, whose silence says nothing.
+    pub stalled: Duration,
+    /// What comes next.
+    pub next: N,
+}
+
+/// [`Timeout::stalled`] beside the client.
+pub const STALLED: Duration = Duration::from_secs(300);
+/// And beside the application: the other side may allow more.
+pub const LONG_STALLED: Duration = Duration::from_secs(3600);
 
 /// The caller's deadline (gRPC over HTTP/2, "Requests").
 pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+impl<N> Timeout<N> {
+    /// How long a request's body may stand still.
+    fn patience(&self, idle: Duration, grpc: bool) -> Duration {
+        if grpc { idle } else { idle.min(self.stalled) }
+    }
+}
 
 impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Timeout<N> {
     type Failure = Error;
@@ -37,9 +56,10 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Timeout<N> {
         }
         let end = deadline.map(|d| d.at);
         // A request that changes its protocol has no body, and what follows is not one.
-        let answered =
-            idle.filter(|_| !routed.request.upgrading).and_then(|idle| routed.request.body.idle_timeout(idle));
-        let Some(response) = until(end, self.0.call(routed)).await else { return Err(Error::new(kind)) };
+        let body = idle.filter(|_| !routed.request.upgrading);
+        let body = body.map(|idle| self.patience(idle, routed.request.fields.grpc));
+        let answered = body.and_then(|idle| routed.request.body.idle_timeout(idle));
+        let Some(response) = until(end, self.next.call(routed)).await else { return Err(Error::new(kind)) };
         let mut response = response?;
         if let Some(answered) = answered {
             answered.now();
@@ -74,5 +94,18 @@ fn deadline(routed: &Routed) -> Option<Deadline> {
         (Some(r), Some(c)) if c.at <= r.at || !forward.cap_grpc_timeout => Some(c),
         (None, Some(c)) => Some(c),
         (route, _) => route,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_stands_still_is_given_up_before_a_silent_stream_is() {
+        let (day, short) = (Duration::from_secs(24 * 3600), Duration::from_secs(1));
+        let timeout = Timeout { stalled: STALLED, next: () };
+        assert_eq!([day, short].map(|idle| timeout.patience(idle, false)), [STALLED, short]);
+        assert_eq!([day, short].map(|idle| timeout.patience(idle, true)), [day, short]);
     }
 }

@@ -3,8 +3,18 @@
 use super::Parts;
 use crate::{
     policy::{
-        authz::Authorise, balance::Balance, breaker::Breaker, fault::Fault, forward::Forward, headers::Headers,
-        observe::Observe, retry::Retry, route::RouteInbound, timeout::Timeout, trace::Trace, upgrade::Upgrades,
+        authz::Authorise,
+        balance::Balance,
+        breaker::Breaker,
+        fault::Fault,
+        forward::Forward,
+        headers::Headers,
+        observe::Observe,
+        retry::Retry,
+        route::RouteInbound,
+        timeout::{self, Timeout},
+        trace::Trace,
+        upgrade::Upgrades,
     },
     request::Request,
     stage::{Response, Stage},
@@ -28,7 +38,7 @@ pub fn inbound(
         // Made where it is asked for: at this instance alone.
         Fault(
         // The caller's deadline holds here too.
-        Timeout(
+        Timeout { stalled: timeout::LONG_STALLED, next:
         // Joins both sides when the application agrees.
         Upgrades { tunnel: parts.tunnel.clone(), next:
         // Only what the application never saw: its keep-alive connections end without notice.
@@ -38,7 +48,7 @@ pub fn inbound(
         // There is one endpoint; its failures are counted all the same.
         Balance(
         // Sends.
-        Forward)) } })));
+        Forward)) } } }));
     let stack =
         // Sees everything, and turns every failure into a response that says why.
         Observe(

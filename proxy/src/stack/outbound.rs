@@ -3,8 +3,17 @@
 use super::Parts;
 use crate::{
     policy::{
-        balance::Balance, breaker::Breaker, fault::Fault, forward::Forward, headers::Headers, observe::Observe,
-        retry::Retry, route::RouteOutbound, timeout::Timeout, trace::Trace, upgrade::Upgrades,
+        balance::Balance,
+        breaker::Breaker,
+        fault::Fault,
+        forward::Forward,
+        headers::Headers,
+        observe::Observe,
+        retry::Retry,
+        route::RouteOutbound,
+        timeout::{self, Timeout},
+        trace::Trace,
+        upgrade::Upgrades,
     },
     request::Request,
     stage::{Response, Stage},
@@ -31,11 +40,11 @@ impl Outbound {
             // A fault is what the caller would see: retries do not hide it, its delay counts against the deadline…
             Fault(
             // …which covers everything from here, all tries and waits together.
-            Timeout(
+            Timeout { stalled: timeout::STALLED, next:
             // Joins both sides when the destination agrees; the deadline ends there.
             Upgrades { tunnel: parts.tunnel.clone(), next:
             // Tries again.
-            Retry { memory: parts.memory.clone(), next: per_try } })));
+            Retry { memory: parts.memory.clone(), next: per_try } } }));
         Self(Box::new(
             // Sees everything, and turns every failure into a response that says why.
             Observe(

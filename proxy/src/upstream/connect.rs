@@ -132,7 +132,7 @@ impl Dialer {
                 tcp.map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?
             }
         };
-        prepare(&tcp);
+        prepare(&tcp, tcp.peer_addr().map_or(address.ip(), |peer| peer.ip()));
         match self.tls.as_ref().filter(|_| mesh) {
             None => Ok(Io::plain(tcp)),
             Some(target) => {

@@ -64,6 +64,24 @@ async fn a_body_whose_answer_has_begun_may_take_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_silent_answer_has_its_idle_time() {
+    let silent = |_: &_| {
+        let head = Step::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n".to_vec());
+        vec![head, Step::Pause(Duration::from_secs(2)), Step::Send(b"1\r\nx\r\n0\r\n\r\n".to_vec())]
+    };
+    let (written, unwritten) =
+        tokio::join!(async { path_of("http", Upstream::start(silent).await, IDLE).await }, async {
+            path_of("http", Upstream::start(silent).await, "").await
+        },);
+    for (path, whole) in [(written, false), (unwritten, true)] {
+        let mut client = path.connect().await;
+        client.send(request("GET /a", &[])).await;
+        let answer = client.answer("GET").await;
+        assert_eq!(answer.is_ok_and(|answer| answer.last.body == *b"xx"), whole);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn for_a_client_that_does_not_read_little_is_done() {
     // An application that sends without end, once it is asked.
     let upstream = Upstream::start(|_| vec![Step::Repeat(&[b'z'; 10_000], 100_000)]).await;

@@ -125,8 +125,7 @@ fn a_host_that_nobody_declared_is_looked_up_where_it_is_called() {
             (name.as_str(), &None),
             "the caller's own `Host` stays"
         );
-        let silent = Duration::from_secs(if protocol == Protocol::Tcp { 86_400 } else { 300 });
-        assert_eq!(forward.idle_timeout, Some(silent), "{name}: bytes may be silent for a day");
+        assert_eq!(forward.idle_timeout, Some(Duration::from_secs(86_400)), "{name} may be silent for a day");
     }
     // Only under its own name, so that each is called as it says itself; and not among what everybody is told.
     let refused = ["db2.prod.svc.cluster.local:5432", "shop.prod.svc.cluster.local:80"];

@@ -36,7 +36,7 @@ fn a_service_without_routes_forwards_to_itself() {
     let to = forward(route);
     assert_eq!((&*to.clusters[0].name, to.clusters[0].weight, to.clusters.len()), (WEB, 1, 1));
     assert_eq!((to.timeout, to.retry.as_ref(), to.cap_grpc_timeout), (None, None, true));
-    assert_eq!(to.idle_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(to.idle_timeout, Some(Duration::from_secs(24 * 3600)), "streams may be silent for a day");
     let bytes = config(&[], "web.demo.svc.cluster.local:5432");
     assert_eq!(forward(&routes(&bytes)[0]).idle_timeout, Some(Duration::from_secs(24 * 3600)));
 }

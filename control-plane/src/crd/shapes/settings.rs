@@ -119,7 +119,7 @@ pub(super) struct RetryBudget {
 pub(super) struct Timeouts {
     /// Of a whole request; `0s`: none.
     request: Option<UpToADay>,
-    /// Without a byte in either direction; `0s`: none.
+    /// Without a byte in either direction, a day unless written; `0s`: none.
     idle: Option<UpToADay>,
     /// Of connecting.
     connect: Option<Connecting>,
