@@ -110,6 +110,20 @@ pub(super) fn made<F>(handshake: F) -> impl Future<Output = io::Result<F::Output
 where
     F: Future<Output: Send> + Send + 'static,
 {
+    made_with(handshake, spawn)
+}
+
+/// Starts a thread that serves.
+type Spawn = fn(Arc<Crowd>) -> io::Result<()>;
+
+fn spawn(crowd: Arc<Crowd>) -> io::Result<()> {
+    thread::Builder::new().name("handshakes".into()).spawn(move || crowd.serve()).map(drop)
+}
+
+fn made_with<F>(handshake: F, spawn: Spawn) -> impl Future<Output = io::Result<F::Output>> + Send
+where
+    F: Future<Output: Send> + Send + 'static,
+{
     // Large, and it would be in the future of whoever waits for it.
     let handshake = Box::pin(handshake);
     async move {
@@ -126,7 +140,7 @@ where
                 () = done.closed() => {}
             }
         });
-        if let Err(future) = under_way.0.hand_over(future) {
+        if let Err(future) = under_way.0.hand_over(future, spawn) {
             future.await;
         }
         output.await.map_err(io::Error::other)
@@ -156,11 +170,10 @@ impl Drop for UnderWay {
 
 impl Crowd {
     /// Gives it back where there can be no thread for it.
-    fn hand_over(self: &Arc<Self>, future: Rest) -> Result<(), Rest> {
+    fn hand_over(self: &Arc<Self>, future: Rest, spawn: Spawn) -> Result<(), Rest> {
         let mut state = self.state.lock();
         if !state.served {
-            let crowd = self.clone();
-            if let Err(error) = thread::Builder::new().name("handshakes".into()).spawn(move || crowd.serve()) {
+            if let Err(error) = spawn(self.clone()) {
                 tracing::debug!(%error, "there is no thread for a crowd's handshakes");
                 return Err(future);
             }
@@ -293,6 +306,25 @@ mod tests {
             let state = CROWD.with(Arc::clone);
             let state = state.state.lock();
             assert_eq!((state.under_way, state.ready.len()), (0, 0), "nothing is left of them");
+        });
+    }
+
+    #[test]
+    fn where_there_can_be_no_thread_it_makes_them_all() {
+        run(async {
+            let few = few();
+            tokio::task::yield_now().await;
+            let here = || async {
+                step().await;
+                current().id()
+            };
+            let none: Spawn = |_| Err(io::ErrorKind::WouldBlock.into());
+            let by = all_of((0..20).map(|_| tokio::spawn(made_with(here(), none))).collect()).await;
+            assert!(by.iter().all(|thread| *thread == current().id()));
+            // And it is tried again.
+            let by = all_of((0..20).map(|_| tokio::spawn(made(here()))).collect()).await;
+            assert!(by.iter().all(|thread| *thread != current().id()));
+            few.iter().for_each(JoinHandle::abort);
         });
     }
 

@@ -72,10 +72,8 @@ impl IdlePool {
         now: Instant,
     ) -> Option<(Connection, Duration)> {
         let mut idle = self.idle.lock();
-        let free = |one: &Idle| !one.kept || now.saturating_duration_since(one.since) >= KEPT;
-        let any = client.known || !self.waiting.can_be_served();
         loop {
-            let place = if any { idle.len().checked_sub(1) } else { idle.iter().rposition(free) }?;
+            let place = self.choose(&idle, client.known, now)?;
             let age = now.saturating_duration_since(idle.get(place)?.since);
             if !self.habits.allows(age) || once && !self.habits.is_safe_after(age) {
                 // Those below it have been idle for longer. They stay: one that outlives what is known shows it wrong.
@@ -87,6 +85,22 @@ impl IdlePool {
                 return Some((connection, age));
             }
         }
+    }
+
+    /// The last used: of those that stay for clients in the middle of a conversation, for one of these, which so leaves the
+    /// others to newcomers; of the others, for a newcomer, where a connection can be made if there is none.
+    fn choose(&self, idle: &[Idle], known: bool, now: Instant) -> Option<usize> {
+        let last = idle.len().checked_sub(1)?;
+        let is_recent = |one: &Idle| now.saturating_duration_since(one.since) < KEPT;
+        let mut down = idle.iter().rev();
+        let passed = if known {
+            down.take_while(|one| is_recent(one)).position(|one| one.kept).unwrap_or(0)
+        } else if self.waiting.can_be_served() {
+            down.position(|one| !(one.kept && is_recent(one)))?
+        } else {
+            0
+        };
+        Some(last - passed)
     }
 
     /// Any, whoever it stays for: where no other can be had.

@@ -154,7 +154,10 @@ async fn all_other_names_are_the_resolver_s_to_say_byte_for_byte() {
     }
     assert_eq!(truncated, 2, "without room, and with too little");
     let metrics = pods.metrics(&pods.client).await;
-    assert!(metrics.contains("weir_dns_answers_total{by=\"upstream\"} 36"), "{metrics}");
+    let count = metrics.lines().find_map(|l| l.strip_prefix("weir_dns_answers_total{by=\"upstream\"} "));
+    // One that chances on the port of another which was captured a moment ago is captured too: the kernel goes by ports.
+    let count: u64 = count.expect("they are counted").parse().unwrap();
+    assert!((36..40).contains(&count), "{metrics}");
     assert!(!metrics.contains("weir_dns_answers_total{by=\"mesh\"} 1"), "{metrics}");
     // Names of the mesh go no further, whoever else has them.
     assert_eq!(addresses(&pods, SEARCH, "server").await, [V4, V6]);

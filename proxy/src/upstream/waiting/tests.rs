@@ -233,6 +233,11 @@ async fn newcomers_take_no_connection_from_a_client_that_is_known() {
     kept.give_back(connection, true);
     let free = kept.take(200).unwrap();
     assert!(kept.take(200).is_none());
+    // It is left to it by those that are known.
+    kept.give_back(free, false);
+    let connection = kept.take(1).unwrap();
+    let free = kept.take(200).expect("what is free");
+    kept.give_back(connection, true);
     // The same where others wait already.
     let connection = kept.take(1).unwrap();
     let mut crowd = (200..264).map(|id| kept.pool.waiting.join(client(id), &kept.dialer).unwrap().0);
