@@ -28,7 +28,7 @@ const PROXY: &[&[&str]] = &[
     &["tls"],
     &["telemetry", "logic"],
     &["error", "drain", "disk", "alarm", "turns", "given_back", "handover", "capture", "resolve"],
-    &["sys"],
+    &["sys", "descriptors"],
 ];
 
 const CONTROL_PLANE: &[&[&str]] = &[
