@@ -29,22 +29,23 @@ def exactly(stream, count):
     return data
 
 
-def ask(resolver, over, text):
+def ask(resolver, over, text, port=0):
     family = socket.AF_INET6 if ":" in resolver else socket.AF_INET
     if over == "udp":
         with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
             datagrams.settimeout(10)
+            datagrams.bind(("", port))
             datagrams.connect((resolver, 53))
             datagrams.send(text)
             return datagrams.recv(65535)
-    with socket.create_connection((resolver, 53), timeout=10) as stream:
+    with socket.create_connection((resolver, 53), timeout=10, source_address=("", port)) as stream:
         stream.sendall(struct.pack(">H", len(text)) + text)
         return exactly(stream, struct.unpack(">H", exactly(stream, 2))[0])
 
 
 match sys.argv[1:]:
-    case ["ask", resolver, over, name, kind, *room]:
-        print(ask(resolver, over, question(name, int(kind), *map(int, room))).hex())
+    case ["ask", port, resolver, over, name, kind, *room]:
+        print(ask(resolver, over, question(name, int(kind), *map(int, room)), int(port)).hex())
     case ["code", resolver, name]:
         began = time.monotonic()
         answer = ask(resolver, "udp", question(name, 1))

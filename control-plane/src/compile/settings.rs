@@ -41,8 +41,8 @@ pub(super) fn effective(world: &World, targets: &[&Key]) -> Effective {
     decide(own.over(&world.mesh().defaults).over(&Settings::built_in()))
 }
 
-/// How long bytes (no HTTP) may be still: what is said of the service itself, or else a day. The default for HTTP
-/// streams would cut the idle connections of database pools, and an hour those of a night.
+/// How long bytes (no HTTP) may be still: what is said of the service itself, or else a day. What a mesh's defaults say
+/// is meant for HTTP's streams, and would cut the idle connections of database pools.
 pub(super) fn bytes_idle(world: &World, service: &Key) -> Option<Duration> {
     match world.settings(service).and_then(|said| said.idle_timeout) {
         Some(said) => said.on(),

@@ -32,8 +32,8 @@ use tokio::{
 /// How long a write may wait for a peer that does not read.
 pub const WRITE_STALL: Duration = Duration::from_secs(60);
 
-/// How long a connection is silent before it is probed, and between probes: less than what remembers
-/// connections on the way does (some, four minutes).
+/// How long a connection is silent before it is probed, and between probes: less than what remembers connections on the
+/// way does (some, four minutes).
 const KEPT: Duration = Duration::from_secs(60);
 
 /// So many bytes wait in the kernel for a peer that does not read, besides what is on its way. Left to itself it takes two to

@@ -34,9 +34,7 @@ const MOST_KIB: u64 = 64 * 1024;
 /// How many times its calm p99 a well-behaved client may wait.
 const RATIO: u32 = 5;
 /// A p99 below this is as good as any: a machine with other work (other tests run beside these) has such pauses in calm too.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 250 } else { 25 });
-/// Other work only ever makes a client wait longer: the best of so many counts.
-const RUNS: usize = 3;
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 25 });
 
 type Flood = fn(SocketAddr, Arc<Counted>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -272,8 +270,7 @@ fn memory(path: &Path) -> u64 {
     [&path.client, &path.server].iter().map(|s| s.process.as_ref().map_or(0, Process::rss_kib)).max().unwrap_or(0)
 }
 
-/// Whether others are served in good time under a flood; what was measured.
-async fn withstand(path: &Path, name: &str, flood: Flood) -> (bool, String) {
+async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> {
     let mut client = WellBehaved::new(path);
     let (before, calm) = (memory(path), client.p99(FLOOD / 2));
     let counted = Arc::new(Counted::default());
@@ -295,17 +292,18 @@ async fn withstand(path: &Path, name: &str, flood: Flood) -> (bool, String) {
     client.goes();
     counted.stop.store(true, Ordering::Relaxed);
     for attacker in attackers {
-        attacker.await.unwrap();
+        attacker.await.map_err(|e| format!("{name}: {e}"))?;
     }
     hostile.shutdown_background();
-    let peak = peak.await.unwrap();
+    let peak = peak.await.map_err(|e| e.to_string())?;
     let told = format!(
         "{name}: {} KiB sent; memory {before} -> at most {peak} KiB; p99 {calm:?} -> {under:?}",
         counted.sent.load(Ordering::Relaxed) / 1024
     );
     eprintln!("{told}");
-    assert!(counted.sent.load(Ordering::Relaxed) > 0 && peak <= before + MOST_KIB, "{told}");
-    (under <= (calm * RATIO).max(FLOOR), told)
+    let fine =
+        counted.sent.load(Ordering::Relaxed) > 0 && peak <= before + MOST_KIB && under <= (calm * RATIO).max(FLOOR);
+    if fine { Ok(()) } else { Err(told) }
 }
 
 fn rss_kib(pid: u32) -> u64 {
@@ -335,16 +333,9 @@ async fn all(floods: &[(&str, Flood)]) {
     let room_before = room(&path);
     let mut failures = vec![];
     for (name, flood) in floods {
-        let mut all = vec![];
-        while all.len() < RUNS {
-            let (fine, told) = withstand(&path, name, *flood).await;
-            if fine {
-                all.clear();
-                break;
-            }
-            all.push(told);
+        if let Err(why) = withstand(&path, name, *flood).await {
+            failures.push(why);
         }
-        failures.extend(all);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert_eq!(room(&path), room_before, "nobody waited for room for descriptors");
