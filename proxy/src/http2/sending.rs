@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -23,6 +24,8 @@ pub struct Sending<B> {
     stream: SendStream<Bytes>,
     /// A piece that waits for room in the peer's window, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
+    /// The head has not left.
+    with_head: bool,
     /// What the peer is told when the body fails where it comes from.
     failed: Reason,
     /// How long the peer may leave its window shut.
@@ -42,11 +45,21 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
     /// `failed`: what the peer is told when the body fails where it comes from. `patience`: how long it may leave its
     /// window shut; `None`: somebody else watches that.
     pub fn new(body: B, stream: SendStream<Bytes>, failed: Reason, patience: Option<Duration>) -> Self {
-        Self { body, stream, waiting: None, failed, patience, alarm: None }
+        Self { body, stream, waiting: None, with_head: false, failed, patience, alarm: None }
+    }
+
+    /// Of a request: the piece that is there at the first poll goes with the head, in one write. h2 has room for a stream
+    /// only when it has been opened, which is when its head is written: that piece would wait for it, and leave in a write,
+    /// and a TLS record, of its own. Where the peer's window does not take it, h2 holds it instead of `waiting`.
+    #[must_use]
+    pub fn with_head(mut self) -> Self {
+        self.with_head = true;
+        self
     }
 
     /// Sends what can be sent.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut with_head = mem::take(&mut self.with_head);
         loop {
             if self.waiting.is_some() {
                 ready!(self.poll_room(cx))?;
@@ -71,10 +84,18 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
                     // No more than a place in the queue for room is asked for, so that a stream that waits holds nothing
                     // of the connection's window; h2 asks for the rest when it has the data.
                     Ok(data) => {
+                        let ends = self.body.is_end_stream();
+                        if mem::take(&mut with_head) {
+                            self.stream.send_data(data, ends).map_err(by_peer)?;
+                            if ends {
+                                return Poll::Ready(Ok(()));
+                            }
+                            continue;
+                        }
                         if !data.is_empty() {
                             self.stream.reserve_capacity(1);
                         }
-                        self.waiting = Some((data, self.body.is_end_stream()));
+                        self.waiting = Some((data, ends));
                     }
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {

@@ -101,7 +101,7 @@ impl Connection {
             Ok(begun) => begun,
             Err(error) => return Err(unsent(not_taken(error).retry_is(RetrySafety::NeverSent))),
         };
-        let mut upload = (!ends).then(|| Sending::new(body, sending, Reason::CANCEL, None));
+        let mut upload = (!ends).then(|| Sending::new(body, sending, Reason::CANCEL, None).with_head());
         let mut told = 0;
         let response = poll_fn(|cx| {
             match upload.as_mut().map(|upload| upload.poll(cx)) {

@@ -121,6 +121,61 @@ async fn interim_responses_are_passed_on_and_too_many_are_a_fault() {
     .await;
 }
 
+#[tokio::test]
+async fn what_is_there_of_a_body_leaves_with_the_head_in_one_write() {
+    in_time(Box::pin(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let io = Io::plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (peer, _) = listener.accept().await.unwrap();
+        let windows = Windows { stream: 256 * 1024, connection: 1024 * 1024 };
+        let count = Arc::new(ConnectionCount::default());
+        let ours = open(io, peer.local_addr().unwrap(), windows, IDLE, || Alive::new(&count, None)).await.unwrap();
+        let (mut source, body) = streamed().await;
+        source.send_data(Bytes::from_static(b"all of it"), true).unwrap();
+        // Both tasks have nothing left to do.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let mut before = [0; 4096];
+        peer.try_read(&mut before).unwrap();
+
+        let mut asked = Box::pin(send(&ours, body));
+        assert!(poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx).is_pending())).await);
+        // The connection's task has its turn, the request has no second one.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let mut read = [0; 4096];
+        let n = peer.try_read(&mut read).unwrap();
+        let head = 9 + u32::from_be_bytes([0, read[0], read[1], read[2]]) as usize;
+        // RFC 9113 §4.1: length, type (DATA), flags (END_STREAM), stream.
+        assert_eq!(read[head..n], *b"\0\0\x09\x00\x01\0\0\0\x01all of it", "{:?}", read[..n].escape_ascii().to_string());
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn what_left_with_the_head_is_bounded_by_the_peers_window() {
+    in_time(Box::pin(async {
+        let (ours, mut peer, _count) = pair(10).await;
+        let (mut source, body) = streamed().await;
+        source.send_data(Bytes::from(vec![b'x'; 25]), false).unwrap();
+        source.send_data(Bytes::from(vec![b'y'; 7]), false).unwrap();
+        source.send_trailers(trailers("here")).unwrap();
+        let theirs = async {
+            let (request, mut respond) = peer.accept().await.unwrap().unwrap();
+            drive(peer);
+            let (data, end) = all(request.into_body()).await;
+            assert_eq!(data, b"xxxxxxxxxxxxxxxxxxxxxxxxxyyyyyyy");
+            assert_eq!(end, Some(trailers("here")));
+            respond.send_response(Response::new(()), true).unwrap();
+        };
+        let ((), answered) = tokio::join!(theirs, send(&ours, body));
+        assert_eq!(answered.ok().unwrap().response.status(), StatusCode::OK);
+    }))
+    .await;
+}
+
 /// Fails what would wait for ever.
 async fn in_time(test: impl Future<Output = ()>) {
     tokio::time::timeout(Duration::from_secs(30), test).await.expect("in time");
