@@ -149,7 +149,7 @@ async fn what_is_there_of_a_body_leaves_with_the_head_in_one_write() {
         let n = peer.try_read(&mut read).unwrap();
         let head = 9 + u32::from_be_bytes([0, read[0], read[1], read[2]]) as usize;
         // RFC 9113 §4.1: length, type (DATA), flags (END_STREAM), stream.
-        assert_eq!(read[head..n], *b"\0\0\x09\x00\x01\0\0\0\x01all of it", "{:?}", read[..n].escape_ascii().to_string());
+        assert_eq!(read[head..n], *b"\0\0\x09\x00\x01\0\0\0\x01all of it", "{}", read[..n].escape_ascii());
     }))
     .await;
 }
