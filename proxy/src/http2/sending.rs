@@ -62,7 +62,9 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
         let mut with_head = mem::take(&mut self.with_head);
         loop {
             if self.waiting.is_some() {
-                ready!(self.poll_room(cx))?;
+                if !mem::take(&mut with_head) {
+                    ready!(self.poll_room(cx))?;
+                }
                 if let Some((data, last)) = self.waiting.take() {
                     self.stream.send_data(data, last).map_err(by_peer)?;
                     if last {
@@ -84,18 +86,10 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
                     // No more than a place in the queue for room is asked for, so that a stream that waits holds nothing
                     // of the connection's window; h2 asks for the rest when it has the data.
                     Ok(data) => {
-                        let ends = self.body.is_end_stream();
-                        if mem::take(&mut with_head) {
-                            self.stream.send_data(data, ends).map_err(by_peer)?;
-                            if ends {
-                                return Poll::Ready(Ok(()));
-                            }
-                            continue;
-                        }
                         if !data.is_empty() {
                             self.stream.reserve_capacity(1);
                         }
-                        self.waiting = Some((data, ends));
+                        self.waiting = Some((data, self.body.is_end_stream()));
                     }
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {
@@ -219,5 +213,23 @@ mod tests {
             assert!(matches!(poll_fn(|cx| sending.poll(cx)).await, Err(Broken::ByCaller(_))));
         };
         tokio::join!(peer, ours);
+    }
+
+    #[tokio::test]
+    async fn one_piece_goes_with_the_head_and_those_after_it_wait_for_room() {
+        let (a, _peer) = tokio::io::duplex(1 << 20);
+        let (mut sender, _connection) = h2::client::handshake(a).await.unwrap();
+        let taken = std::cell::Cell::new(0);
+        let pieces = (0..100).map(|_| {
+            taken.set(taken.get() + 1);
+            Ok::<_, BoxError>(http_body::Frame::data(Bytes::from_static(b"piece")))
+        });
+        let body = http_body_util::StreamBody::new(futures::stream::iter(pieces));
+        let (_answer, stream) = sender.send_request(Request::post("http://a/").body(()).unwrap(), false).unwrap();
+        let mut sending = Sending::new(body, stream, Reason::CANCEL, None).with_head();
+        for _ in 0..3 {
+            assert!(poll_fn(|cx| Poll::Ready(sending.poll(cx).is_pending())).await);
+            assert_eq!(taken.get(), 2, "the stream has not been opened: one is with h2, one waits");
+        }
     }
 }

@@ -132,19 +132,14 @@ async fn what_is_there_of_a_body_leaves_with_the_head_in_one_write() {
         let ours = open(io, peer.local_addr().unwrap(), windows, IDLE, || Alive::new(&count, None)).await.unwrap();
         let (mut source, body) = streamed().await;
         source.send_data(Bytes::from_static(b"all of it"), true).unwrap();
-        // Both tasks have nothing left to do.
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
+        settled().await;
         let mut before = [0; 4096];
         peer.try_read(&mut before).unwrap();
 
         let mut asked = Box::pin(send(&ours, body));
         assert!(poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx).is_pending())).await);
-        // The connection's task has its turn, the request has no second one.
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
+        // The connection's task, that is: the request is not polled again.
+        settled().await;
         let mut read = [0; 4096];
         let n = peer.try_read(&mut read).unwrap();
         let head = 9 + u32::from_be_bytes([0, read[0], read[1], read[2]]) as usize;
@@ -154,26 +149,11 @@ async fn what_is_there_of_a_body_leaves_with_the_head_in_one_write() {
     .await;
 }
 
-#[tokio::test]
-async fn what_left_with_the_head_is_bounded_by_the_peers_window() {
-    in_time(Box::pin(async {
-        let (ours, mut peer, _count) = pair(10).await;
-        let (mut source, body) = streamed().await;
-        source.send_data(Bytes::from(vec![b'x'; 25]), false).unwrap();
-        source.send_data(Bytes::from(vec![b'y'; 7]), false).unwrap();
-        source.send_trailers(trailers("here")).unwrap();
-        let theirs = async {
-            let (request, mut respond) = peer.accept().await.unwrap().unwrap();
-            drive(peer);
-            let (data, end) = all(request.into_body()).await;
-            assert_eq!(data, b"xxxxxxxxxxxxxxxxxxxxxxxxxyyyyyyy");
-            assert_eq!(end, Some(trailers("here")));
-            respond.send_response(Response::new(()), true).unwrap();
-        };
-        let ((), answered) = tokio::join!(theirs, send(&ours, body));
-        assert_eq!(answered.ok().unwrap().response.status(), StatusCode::OK);
-    }))
-    .await;
+/// Every task has had its turns.
+async fn settled() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Fails what would wait for ever.
