@@ -335,6 +335,14 @@ impl Conn {
         }
     }
 
+    /// Before it is dropped: over TLS the peer is told that this was all. Over TCP the kernel says so.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Some(io) if !io.is_plain() => Pin::new(io).poll_shutdown(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Whether the present message has been read to its end.
     pub fn is_read(&self) -> bool {
         match &self.reader {

@@ -40,13 +40,16 @@ const KEPT: Duration = Duration::from_secs(60);
 /// four MiB, which a sidecar has read, decrypted, encrypted and written for nobody.
 const UNSENT: u32 = 64 * 1024;
 
-/// Has small writes leave at once, and large ones wait here while the peer does not read. A peer that may be gone without
-/// a word, since it is on another machine, is probed: a stream may be silent for a day.
-pub(crate) fn prepare(tcp: &TcpStream, peer: IpAddr) {
-    let set = tcp.set_nodelay(true).and_then(|()| SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT));
-    if let Err(error) = set {
+/// Has small writes leave at once, and large ones wait here while the peer does not read. Of a listening socket: those that
+/// are accepted on it are like it.
+pub(crate) fn unbuffered(socket: SockRef<'_>) {
+    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT)) {
         tracing::debug!(%error, "a connection is as the kernel makes it");
     }
+}
+
+/// A peer that may be gone without a word, since it is on another machine, is probed: a stream may be silent for a day.
+pub(crate) fn probed(tcp: &TcpStream, peer: IpAddr) {
     if !peer.to_canonical().is_loopback() {
         probe(SockRef::from(tcp), KEPT);
     }
@@ -261,9 +264,9 @@ mod tests {
             ("2001:db8::1", true),
         ] {
             let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            prepare(&tcp, peer.parse().unwrap());
+            super::probed(&tcp, peer.parse().unwrap());
             let socket = SockRef::from(&tcp);
-            assert_eq!((socket.tcp_nodelay().unwrap(), socket.keepalive().unwrap()), (true, probed), "{peer}");
+            assert_eq!(socket.keepalive().unwrap(), probed, "{peer}");
             assert!(!probed || socket.tcp_keepalive_time().unwrap() == KEPT);
         }
     }

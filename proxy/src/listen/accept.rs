@@ -5,12 +5,12 @@ use crate::{
     drain::{self, Accept, Door, How},
     error::Kind,
     given_back,
-    io::prepare,
+    io::{probed, unbuffered},
     telemetry::Metrics,
 };
 use futures::FutureExt as _;
 use pin_project_lite::pin_project;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     future::{Future, poll_fn},
     io,
@@ -76,6 +76,7 @@ impl Bound {
         let sockets: Vec<_> = fds.into_iter().map(std::net::TcpListener::from).collect();
         let bound = sockets.first()?.local_addr().ok()?;
         let fits = bound.ip() == address.ip() && (address.port() == 0 || bound.port() == address.port());
+        sockets.iter().for_each(|s| unbuffered(s.into()));
         let ready = || sockets.iter().try_for_each(|s| s.set_nonblocking(true)).is_ok();
         (fits && ready()).then_some(Self { address: bound, sockets })
     }
@@ -114,6 +115,7 @@ fn listening(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpLis
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    unbuffered(SockRef::from(&socket));
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -190,6 +192,9 @@ pub struct Accepting {
     pub door: watch::Receiver<Door>,
     /// The drain, which ends it, and says when.
     pub stop: drain::Watch,
+    /// So many of a crowd are accepted in each turn of the runtime: what they begin with leaves room for those that are
+    /// there.
+    pub at_once: usize,
 }
 
 impl Accepting {
@@ -219,14 +224,14 @@ impl Accepting {
                 how = self.stop.how() => break how,
                 // Whoever opens and shuts is gone: so are we.
                 changed = self.door.changed() => if changed.is_err() { return Ok(()) },
-                () = accept(&listener, places, &self.metrics, serve), if open == Door::Open => {}
+                () = accept(&listener, places, &self.metrics, self.at_once, serve), if open == Door::Open => {}
             }
             if *self.door.borrow() == Door::Gone {
                 return Ok(());
             }
         };
         let Some(How { accept: until, .. }) = how else { return Ok(()) };
-        let accepting = accept(&listener, places, &self.metrics, serve);
+        let accepting = accept(&listener, places, &self.metrics, self.at_once, serve);
         tokio::select! {
             () = accepting => {}
             () = is_over(until, places) => {}
@@ -261,21 +266,21 @@ async fn is_over(until: Accept, places: &Places) {
     }
 }
 
-/// Of a crowd, one in each turn of the runtime: what its connections begin with leaves room for those that are there.
-async fn accept<F, S>(listener: &TcpListener, places: &Arc<Places>, metrics: &Metrics, serve: &S)
+async fn accept<F, S>(listener: &TcpListener, places: &Arc<Places>, metrics: &Metrics, at_once: usize, serve: &S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
+    let mut accepted = 0;
     loop {
-        let mut at_once = true;
-        let accepted = poll_fn(|cx| {
-            let accepted = listener.poll_accept(cx);
-            at_once &= accepted.is_ready();
-            accepted
+        let next = poll_fn(|cx| {
+            let next = listener.poll_accept(cx);
+            accepted = if next.is_ready() { accepted + 1 } else { 0 };
+            next
         });
-        take(accepted.await, places, metrics, serve).await;
-        if at_once {
+        take(next.await, places, metrics, serve).await;
+        if accepted >= at_once {
+            accepted = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -297,7 +302,7 @@ where
         }
     };
     let Some(place) = places.take() else { return metrics.shed(Kind::Overload.reason()) };
-    prepare(&tcp, peer.ip());
+    probed(&tcp, peer.ip());
     tokio::spawn(Serving { connection: serve(tcp, peer), _place: place });
 }
 

@@ -7,11 +7,12 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    io::{Ahead, prepare},
+    io::{Ahead, probed, unbuffered},
     logic::{ClusterLimits, Permit},
     resolve::Resolver,
     tls,
 };
+use socket2::SockRef;
 use std::{
     future::Future,
     io::ErrorKind,
@@ -132,7 +133,8 @@ impl Dialer {
                 tcp.map_err(|e| Kind::ConnectFailed.detail(address.to_string()).because(e))?
             }
         };
-        prepare(&tcp, tcp.peer_addr().map_or(address.ip(), |peer| peer.ip()));
+        unbuffered(SockRef::from(&tcp));
+        probed(&tcp, tcp.peer_addr().map_or(address.ip(), |peer| peer.ip()));
         match self.tls.as_ref().filter(|_| mesh) {
             None => Ok(Io::plain(tcp)),
             Some(target) => {

@@ -14,9 +14,13 @@ struct Stand {
 }
 
 fn stand(door: Door) -> Stand {
+    stand_for(1, door)
+}
+
+fn stand_for(at_once: usize, door: Door) -> Stand {
     let bound = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
     let ((end, stop), (door, doorway)) = (drain::channel(), watch::channel(door));
-    let accepting = Accepting { metrics: Metrics::new(100), door: doorway, stop };
+    let accepting = Accepting { metrics: Metrics::new(100), door: doorway, stop, at_once };
     let served = Arc::new(Mutex::new(Vec::new()));
     let serving = served.clone();
     let serve = move |tcp: TcpStream, _| {
@@ -56,21 +60,28 @@ async fn who_comes_to_a_shut_door_waits_and_is_served_when_it_opens() {
     LocalSet::new().run_until(test).await;
 }
 
+/// How many of sixty are served by two sockets when the first one is.
+async fn in_one_turn(at_once: usize) -> usize {
+    let stand = stand_for(at_once, Door::Shut);
+    let mut crowd = Vec::new();
+    for _ in 0..60 {
+        crowd.push(TcpStream::connect(stand.address).await.unwrap());
+    }
+    stand.door.send_replace(Door::Open);
+    let served = || stand.served.lock().unwrap().len();
+    while served() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let first = served();
+    stand.served(60).await;
+    first
+}
+
 #[tokio::test]
 async fn a_crowd_leaves_room_for_others() {
     let test = async {
-        let stand = stand(Door::Shut);
-        let mut crowd = Vec::new();
-        for _ in 0..60 {
-            crowd.push(TcpStream::connect(stand.address).await.unwrap());
-        }
-        stand.door.send_replace(Door::Open);
-        let served = || stand.served.lock().unwrap().len();
-        while served() == 0 {
-            tokio::task::yield_now().await;
-        }
-        assert!(served() <= 8, "{} in one turn", served());
-        stand.served(60).await;
+        let (few, more) = (in_one_turn(1).await, in_one_turn(4).await);
+        assert!(few <= 4 && more <= 10 && few < more, "{few} and {more} in one turn");
     };
     LocalSet::new().run_until(test).await;
 }
@@ -130,4 +141,23 @@ fn sockets_of_another_address_are_not_taken() {
     assert!(Bound::taken(fds(), "127.0.0.1:1".parse().unwrap()).is_none());
     assert!(Bound::taken(fds(), "0.0.0.0:0".parse().unwrap()).is_none());
     assert!(Bound::taken(vec![], "127.0.0.1:0".parse().unwrap()).is_none());
+}
+
+#[tokio::test]
+async fn what_is_accepted_sends_at_once_and_keeps_little_as_its_listening_socket() {
+    let mut bound = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+    // Taken over from a process that set nothing.
+    let bare = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = bare.local_addr().unwrap();
+    let taken = Bound::taken(vec![bare.into()], address).unwrap();
+    bound.sockets.extend(taken.sockets);
+    for socket in bound.sockets {
+        let address = socket.local_addr().unwrap();
+        let listener = TcpListener::from_std(socket).unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap(), "{address}");
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 64 * 1024, "{address}");
+    }
 }
