@@ -7,12 +7,11 @@ use crate::{
     record::Recorder,
     stack,
     state::{Probes, State},
-    sys,
     telemetry::{AccessLog, Direction, Metrics},
     tls,
     tunnel::Tunnel,
 };
-use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle};
 use tokio::sync::watch;
 
 /// What the data threads are given.
@@ -59,10 +58,6 @@ pub struct Lives {
 
 /// Of the application's connections so many are accepted in each turn, of other sidecars' one: they begin with a handshake.
 const CALLERS_AT_ONCE: usize = 4;
-
-/// A data thread's turn on the processor: the shorter, the sooner it comes beside threads that never wait. Most of what wakes
-/// it is done in a tenth of that.
-const TURN: Duration = Duration::from_micros(300);
 
 /// Sockets for captured traffic, besides those that there are in any case.
 #[derive(Debug, Default)]
@@ -151,10 +146,7 @@ pub fn start(
             }
         };
         let thread = std::thread::Builder::new().name(format!("data-{worker}"));
-        running.push(thread.spawn(move || {
-            sys::take_turns(TURN);
-            runtime.block_on(serve);
-        })?);
+        running.push(thread.spawn(move || runtime.block_on(serve))?);
     }
     Ok(Running { threads: running, stop })
 }

@@ -5,7 +5,6 @@
 
 use crate::{Path, attacks::naming, path, request};
 use std::{
-    fs,
     net::SocketAddr,
     sync::{
         Arc,
@@ -394,27 +393,4 @@ async fn headers_that_do_not_come_to_an_end_are_given_up() {
     let frames = client.stream(1).await;
     assert!(frames.iter().all(|f| weir_tests::frames::status(&f.payload) != Some(200)), "{frames:?}");
     assert!(path.upstream.requests().is_empty());
-}
-
-/// Beside threads that want a processor for long, one that has short turns comes sooner (EEVDF).
-#[tokio::test(flavor = "multi_thread")]
-async fn data_threads_have_short_turns_on_the_processor() {
-    let path = path(application().await).await;
-    for sidecar in [&path.client, &path.server] {
-        let tasks = fs::read_dir(format!("/proc/{}/task", sidecar.process.as_ref().unwrap().id())).unwrap();
-        let data: Vec<_> = tasks
-            .map(|task| task.unwrap().path())
-            .filter(|task| fs::read_to_string(task.join("comm")).unwrap().starts_with("data-"))
-            .collect();
-        assert!(!data.is_empty());
-        for task in data {
-            let told = fs::read_to_string(task.join("sched")).unwrap_or_default();
-            let Some(slice) = told.lines().find_map(|line| line.strip_prefix("se.slice")?.rsplit(' ').next()) else {
-                return eprintln!("NOT LOOKED AT: this kernel does not tell what turns a thread has");
-            };
-            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-            let version: Vec<u32> = release.split(['.', '-']).take(2).map_while(|n| n.parse().ok()).collect();
-            assert!(slice == "300000" || version < vec![6, 12], "{slice} ns");
-        }
-    }
 }
