@@ -74,15 +74,6 @@ pub(crate) fn come_after(nice: i32, slice: Duration) {
     }
 }
 
-/// This thread has turns of `turn` (sched_setattr(2); from Linux 6.12 on, before that it has no effect): beside others, the
-/// shorter the sooner, and the more often. What it has of the processor in the long run stays. Zero: the usual ones.
-pub(crate) fn take_turns(turn: Duration) {
-    let done = getpriority_process(None).map_err(io::Error::from).and_then(|nice| set_slice(nice, turn));
-    if let Err(error) = done {
-        tracing::debug!(%error, "a thread has turns of the usual length");
-    }
-}
-
 fn set_slice(nice: i32, slice: Duration) -> io::Result<()> {
     let attributes = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or_default(),
@@ -101,32 +92,24 @@ fn set_slice(nice: i32, slice: Duration) -> io::Result<()> {
     }
 }
 
-/// How long a turn this thread has, in nanoseconds. `None`: the kernel has none of its own for each, or does not tell.
-#[cfg(test)]
-pub(crate) fn slice() -> Option<u64> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let version: Vec<u32> = release.split(['.', '-']).take(2).map_while(|n| n.parse().ok()).collect();
-    let told = fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
-    let slice = told.lines().find_map(|line| line.strip_prefix("se.slice")?.rsplit(' ').next());
-    slice.filter(|_| version >= vec![6, 12]).map(|slice| slice.parse().unwrap())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_has_its_niceness_and_its_turns() {
+    fn a_thread_that_comes_after_others_has_its_niceness_and_its_slice() {
         std::thread::spawn(|| {
             let nice = getpriority_process(None).unwrap();
-            take_turns(Duration::from_micros(300));
-            assert_eq!(getpriority_process(None).unwrap(), nice);
-            assert!(slice().is_none_or(|slice| slice == 300_000), "{:?}", slice());
-            take_turns(Duration::ZERO);
-            assert!(slice().is_none_or(|slice| slice > 300_000), "{:?}", slice());
             come_after(5, Duration::from_millis(20));
             assert_eq!(getpriority_process(None).unwrap(), (nice + 5).min(19));
-            assert!(slice().is_none_or(|slice| slice == 20_000_000), "{:?}", slice());
+            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+            let version: Vec<u32> = release.split(['.', '-']).take(2).map_while(|n| n.parse().ok()).collect();
+            // Where the kernel has slices and tells of them.
+            let told = fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
+            let slice = told.lines().find_map(|line| line.strip_prefix("se.slice")?.rsplit(' ').next());
+            if let Some(slice) = slice.filter(|_| version >= vec![6, 12]) {
+                assert_eq!(slice, "20000000");
+            }
         })
         .join()
         .unwrap();

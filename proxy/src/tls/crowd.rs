@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    io, mem,
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -39,11 +39,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const NICE: i32 = 10;
 /// Its slice of a processor: others have some milliseconds, and whoever has a shorter one and wakes does not wait for it.
 const SLICE: Duration = Duration::from_millis(20);
-/// A data thread's turns on the processor beside a crowd: it comes sooner among threads that are busy. In calm it has the
-/// usual ones, since it would interrupt its clients and applications more often than it gains by it.
-const TURN: Duration = Duration::from_micros(300);
-/// So long after the last handshake that was handed over the crowd is over.
-const CALM: Duration = Duration::from_millis(500);
 /// So long it waits for another crowd.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What has not begun comes after all that has.
@@ -94,8 +89,6 @@ struct State {
     handed: u64,
     /// There is a thread that makes them.
     served: bool,
-    /// The data thread has short turns.
-    hurries: bool,
 }
 
 /// A handshake that was handed over.
@@ -186,9 +179,6 @@ impl Crowd {
             }
             state.served = true;
         }
-        if !mem::replace(&mut state.hurries, true) {
-            tokio::spawn(self.clone().hurry());
-        }
         let place = state.handed | NEW;
         state.handed += 1;
         let handshake =
@@ -197,20 +187,6 @@ impl Crowd {
         drop(state);
         self.come.notify_one();
         Ok(())
-    }
-
-    /// Gives this thread short turns while there is a crowd.
-    async fn hurry(self: Arc<Self>) {
-        sys::take_turns(TURN);
-        let mut seen = 0;
-        loop {
-            tokio::time::sleep(CALM).await;
-            let mut state = self.state.lock();
-            if mem::replace(&mut seen, state.handed) == state.handed {
-                state.hurries = false;
-                return sys::take_turns(Duration::ZERO);
-            }
-        }
     }
 
     /// Makes handshakes until none is under way any more and none has come for a while.
@@ -330,23 +306,6 @@ mod tests {
             let state = CROWD.with(Arc::clone);
             let state = state.state.lock();
             assert_eq!((state.under_way, state.ready.len()), (0, 0), "nothing is left of them");
-        });
-    }
-
-    #[test]
-    fn beside_a_crowd_a_data_thread_has_short_turns() {
-        run(async {
-            let usual = sys::slice();
-            for _ in 0..2 {
-                all_of((0..FEW + 1).map(|_| tokio::spawn(made(step()))).collect()).await;
-                assert_eq!(sys::slice(), usual.map(|_| 300_000), "a crowd");
-                tokio::time::sleep(CALM / 2).await;
-                assert_eq!(sys::slice(), usual.map(|_| 300_000), "it has only just been");
-                tokio::time::sleep(CALM * 2).await;
-                assert_eq!(sys::slice(), usual, "it is over");
-                all_of((0..FEW).map(|_| tokio::spawn(made(step()))).collect()).await;
-                assert_eq!(sys::slice(), usual, "a few are none");
-            }
         });
     }
 
