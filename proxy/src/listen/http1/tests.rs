@@ -3,11 +3,16 @@
 use super::*;
 use crate::{
     http1::Spelling,
-    io::Io,
+    io::{Ahead, Io},
     listen::{detect::Speaks, http::Answering},
     reply,
+    tls::{
+        self,
+        testing::{Authority, Wish, id},
+    },
 };
 use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -93,6 +98,34 @@ async fn exchange(request: &[u8]) -> String {
     let answer = all(&mut client).await;
     serving.await.unwrap();
     answer
+}
+
+/// Over TLS an end without its own word for it (close_notify) could be anybody's: what reads to it would be an error.
+#[tokio::test]
+async fn over_tls_the_client_is_told_of_the_end() {
+    for (close, shuts) in [("Connection: close\r\n", false), ("", true)] {
+        let authority = Authority::new("root");
+        let contexts = Arc::new(tls::Contexts::default());
+        contexts.update(&authority.credentials(&Wish::of(&id("api"))), &authority.bundle()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (limit, allowed) = (Duration::from_secs(10), [id("api")]);
+        let (client, server) = (tls::Client::new(contexts.clone(), limit), tls::Server::new(contexts, limit));
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let served = Ahead::new(listener.accept().await.unwrap().0);
+        let (connected, accepted) =
+            tokio::join!(client.connect(tcp, "api", &allowed, &[tls::Alpn::Http1]), server.accept(served, |_| true));
+        let (mut client, io) = (connected.unwrap().0, Io::server(accepted.unwrap().0));
+        let (_trigger, watch) = drain::channel();
+        let serving = tokio::spawn(crate::listen::http::serve(io, Vec::new(), Speaks::Http1, Pages, watch));
+        client.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{close}\r\n").as_bytes()).await.unwrap();
+        if shuts {
+            client.shutdown().await.unwrap();
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        serving.await.unwrap();
+    }
 }
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
