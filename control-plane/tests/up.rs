@@ -150,7 +150,8 @@ async fn the_control_plane_as_a_child_comes_back_with_its_state() {
 fn the_demonstration_is_missed_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let alone = folder.path().join("weir");
-    std::fs::copy(WEIR, &alone).unwrap();
+    // By another process: what is forked here while a file is written holds it open, and it cannot be run (ETXTBSY).
+    assert!(Command::new("cp").arg(WEIR).arg(&alone).status().unwrap().success());
     let output = Command::new(&alone).args(["demo", "--help"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("weir-demo"), "{output:?}");
