@@ -264,9 +264,10 @@ mod tests {
             ("2001:db8::1", true),
         ] {
             let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            super::probed(&tcp, peer.parse().unwrap());
             let socket = SockRef::from(&tcp);
-            assert_eq!(socket.keepalive().unwrap(), probed, "{peer}");
+            unbuffered(SockRef::from(&tcp));
+            super::probed(&tcp, peer.parse().unwrap());
+            assert_eq!((socket.tcp_nodelay().unwrap(), socket.keepalive().unwrap()), (true, probed), "{peer}");
             assert!(!probed || socket.tcp_keepalive_time().unwrap() == KEPT);
         }
     }
