@@ -335,12 +335,14 @@ impl Conn {
         }
     }
 
-    /// Before it is dropped: over TLS the peer is told that this was all. Over TCP the kernel says so.
-    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Some(io) if !io.is_plain() => Pin::new(io).poll_shutdown(cx),
-            _ => Poll::Ready(Ok(())),
+    /// Closes it, whoever else still holds it. Over TLS the peer is told first that this was all; over TCP closing says so.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(io) = self.io.as_mut().filter(|io| !io.is_plain()) {
+            // A peer that cannot be told is gone.
+            let _ = ready!(Pin::new(io).poll_shutdown(cx));
         }
+        self.io = None;
+        Poll::Ready(())
     }
 
     /// Whether the present message has been read to its end.

@@ -266,6 +266,7 @@ async fn is_over(until: Accept, places: &Places) {
     }
 }
 
+/// Accepts; of a crowd, `at_once` in each turn of the runtime.
 async fn accept<F, S>(listener: &TcpListener, places: &Arc<Places>, metrics: &Metrics, at_once: usize, serve: &S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,

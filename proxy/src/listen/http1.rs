@@ -70,7 +70,7 @@ pub(super) async fn serve<A: Answer>(conn: Shared, answer: A, drain: drain::Watc
                 let asked = Asked { method: Method::GET, version: Version::HTTP_11, persists: false };
                 Reply::begin(&conn, answer.refuse(&error), &asked, ends(&drain, old))
             }
-            None => return drop(poll_fn(|cx| conn.lock().poll_close(cx)).await),
+            None => return poll_fn(|cx| conn.lock().poll_close(cx)).await,
         };
         let sent = poll_fn(|cx| reply.poll(&conn, cx)).await;
         let next = if sent.is_ok() { reply.after(&conn) } else { Next::Over };
@@ -80,7 +80,7 @@ pub(super) async fn serve<A: Answer>(conn: Shared, answer: A, drain: drain::Watc
             // In boxes: rare, and large.
             Next::Rest if Box::pin(discard(&conn, DISCARD, read_over)).await => {}
             Next::Rest | Next::Linger => return Box::pin(linger(&conn)).await,
-            Next::Close => return drop(poll_fn(|cx| conn.lock().poll_close(cx)).await),
+            Next::Close => return poll_fn(|cx| conn.lock().poll_close(cx)).await,
             Next::Over => return,
         }
     }

@@ -43,6 +43,13 @@ impl Answer for Pages {
                     interim.send(StatusCode::CONTINUE, &HeaderMap::new(), None);
                     Response::new(ResponseBody::full(body))
                 }
+                "/held" => {
+                    tokio::spawn(async move {
+                        std::future::pending::<()>().await;
+                        drop(interim);
+                    });
+                    reply::status(StatusCode::OK)
+                }
                 "/said" => Response::new(ResponseBody::full("said")),
                 "/never" => std::future::pending().await,
                 _ => reply::status(StatusCode::OK),
@@ -126,6 +133,14 @@ async fn over_tls_the_client_is_told_of_the_end() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         serving.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn it_is_closed_whoever_still_holds_it() {
+    let (mut client, _trigger, _serving) = served().await;
+    client.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(10), all(&mut client)).await.expect("it is closed");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
