@@ -124,8 +124,9 @@ impl Report {
 }
 
 const HANDSHAKES: &str = "\
-The bench is the caller. With a resumed handshake comes a request that is refused at once, from everyone, since Envoy sends
-no tickets before it answers something.";
+The bench is the caller, with the same certificate each time: Weir has verified it before and does not verify it again; a
+caller that it does not know costs a third more (`benches/tried.md`). With a resumed handshake comes a request that is refused at
+once, from everyone, since Envoy sends no tickets before it answers something.";
 
 const VARIANTS: &str = "\
 All policies: authorisation by an allowing and a denying policy, retries with a budget and a time limit per try, request,

@@ -128,6 +128,11 @@ pub fn start(options: Options, logging: Logging, mut before: Option<&mut Taken>)
     let metrics = Metrics::new(DEFAULT_SERIES);
     let log = AccessLog::to_stdout(options.access_log, metrics.access_log_dropped.clone());
     let identity = Identity::new();
+    let contexts = identity.contexts().clone();
+    metrics.add_source(move |out| {
+        let help = "Chains of certificates that are not verified again when their owner comes again: 1,024 at most.";
+        out.family("weir_tls_chains_known", "gauge", help).sample([], contexts.known());
+    });
     let status = Arc::new(Status::default());
     let taken = before.as_ref().map_or(0, |b| b.count());
     metrics.add_source(move |out| {

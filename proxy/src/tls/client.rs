@@ -1,6 +1,9 @@
 //! The calling side: a connection to a sidecar that is who we meant to call.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, crowd};
+use super::{
+    Alpn, Contexts, Error, Leaf, Peer, Reason, crowd,
+    known::{Known, Purpose},
+};
 use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use std::{
@@ -56,20 +59,21 @@ impl Client {
             .map_err(|_| Error::new(Reason::HandshakeTimeout, format!("not over within {:?}", self.handshake_timeout)))?
             .flatten()
             .map_err(Error::of_io)?;
-        let peer = peer(&stream, sni, allowed)?;
+        let peer = peer(&stream, sni, allowed, &context.known)?;
         Ok((stream, peer))
     }
 }
 
 /// The chain is verified (now, or when the resumed session began); what remains is whether it is the one we meant, and
 /// still in its time.
-fn peer<IO>(stream: &ClientStream<IO>, sni: &str, allowed: &[SpiffeId]) -> Result<Peer, Error> {
+fn peer<IO>(stream: &ClientStream<IO>, sni: &str, allowed: &[SpiffeId], known: &Known) -> Result<Peer, Error> {
     let session = stream.get_ref().1;
-    let certificate = session
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .ok_or_else(|| Error::new(Reason::NoCertificate, "the server showed no certificate"))?;
-    let leaf = Leaf::parse(certificate)
+    let chain = session.peer_certificates().unwrap_or_default();
+    let certificate =
+        chain.first().ok_or_else(|| Error::new(Reason::NoCertificate, "the server showed no certificate"))?;
+    let leaf = known
+        .leaf(chain, Purpose::Server)
+        .map_or_else(|| Leaf::parse(certificate).map(Arc::new), Ok)
         .map_err(|e| Error::new(Reason::BadCertificate, format!("the server's certificate: {e:?}")))?;
     if leaf.not_after <= SystemTime::now() {
         return Err(Error::new(Reason::Expired, format!("the certificate of {} has expired", leaf.id)));
@@ -79,7 +83,7 @@ fn peer<IO>(stream: &ClientStream<IO>, sni: &str, allowed: &[SpiffeId]) -> Resul
         return Err(Error::new(Reason::WrongIdentity, format!("the server is {}, expected: {expected}", leaf.id)));
     }
     Ok(Peer {
-        id: Some(leaf.id),
+        id: Some(leaf.id.clone()),
         sni: Some(sni.into()),
         alpn: session.alpn_protocol().and_then(Alpn::from_bytes),
         not_after: Some(leaf.not_after),

@@ -5,7 +5,7 @@
 //! empty session store, which ends all older sessions; within one configuration, `client` and `server` look at the end
 //! of the remembered certificate after each handshake.
 
-use super::{Bundle, Credentials, verify::Verifier};
+use super::{Bundle, Credentials, known::Known, verify::Verifier};
 use arc_swap::ArcSwapOption;
 use rustls::{
     ClientConfig, ServerConfig,
@@ -38,6 +38,8 @@ pub(super) struct Context {
     pub(super) server_required: Arc<ServerConfig>,
     /// A client may show a certificate; if it does, it must be good.
     pub(super) server_optional: Arc<ServerConfig>,
+    /// What was verified with these.
+    pub(super) known: Arc<Known>,
 }
 
 impl Contexts {
@@ -55,6 +57,11 @@ impl Contexts {
         self.current.load().is_some()
     }
 
+    /// How many chains of certificates are remembered as good.
+    pub fn known(&self) -> usize {
+        self.current.load().as_ref().map_or(0, |context| context.known.len())
+    }
+
     pub(super) fn load(&self) -> Option<Arc<Context>> {
         self.current.load_full()
     }
@@ -64,10 +71,15 @@ impl Context {
     fn new(credentials: &Credentials, bundle: &Arc<Bundle>) -> Result<Self, rustls::Error> {
         let provider = provider();
         let tickets: Arc<dyn ProducesTickets> = Arc::new(ShortTickets(aws_lc_rs::Ticketer::new()?));
+        let known = Arc::<Known>::default();
+        let verifier = |required| {
+            Arc::new(Verifier::new(bundle.clone(), provider.signature_verification_algorithms, known.clone(), required))
+        };
         Ok(Self {
-            client: Arc::new(client(&provider, credentials, bundle)?),
-            server_required: Arc::new(server(&provider, credentials, bundle, &tickets, true)?),
-            server_optional: Arc::new(server(&provider, credentials, bundle, &tickets, false)?),
+            client: Arc::new(client(&provider, credentials, verifier(true))?),
+            server_required: Arc::new(server(&provider, credentials, verifier(true), &tickets)?),
+            server_optional: Arc::new(server(&provider, credentials, verifier(false), &tickets)?),
+            known,
         })
     }
 }
@@ -91,13 +103,12 @@ fn provider() -> Arc<CryptoProvider> {
 fn client(
     provider: &Arc<CryptoProvider>,
     credentials: &Credentials,
-    bundle: &Arc<Bundle>,
+    verifier: Arc<Verifier>,
 ) -> Result<ClientConfig, rustls::Error> {
-    let verifier = Verifier::new(bundle.clone(), provider.signature_verification_algorithms, true);
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous() // the name for "verifies by itself": `verify` does, by SPIFFE identity
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified().clone())));
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     config.enable_sni = true;
@@ -107,14 +118,12 @@ fn client(
 fn server(
     provider: &Arc<CryptoProvider>,
     credentials: &Credentials,
-    bundle: &Arc<Bundle>,
+    verifier: Arc<Verifier>,
     tickets: &Arc<dyn ProducesTickets>,
-    required: bool,
 ) -> Result<ServerConfig, rustls::Error> {
-    let verifier = Verifier::new(bundle.clone(), provider.signature_verification_algorithms, required);
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(verifier))
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified().clone())));
     config.alpn_protocols = [super::Alpn::H2, super::Alpn::Http1].map(|p| p.as_bytes().to_vec()).into();
     config.ignore_client_order = true;

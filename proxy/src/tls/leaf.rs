@@ -54,6 +54,12 @@ impl Leaf {
     }
 }
 
+/// From when to when a certificate is good, if it is one.
+pub(super) fn life(certificate: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let (_, x509) = X509Certificate::from_der(certificate).ok()?;
+    Some((time(x509.validity().not_before.timestamp()), time(x509.validity().not_after.timestamp())))
+}
+
 /// The identifier of the key that signed a certificate; empty: it does not say.
 pub(super) fn issuer_of(certificate: &[u8]) -> String {
     X509Certificate::from_der(certificate).map_or_else(|_| String::new(), |(_, x509)| authority(&x509))

@@ -2,7 +2,8 @@
 //!
 //! Both sides check the same things: the chain leads to a root of the bundle, the certificate is in its time, it
 //! carries exactly one URI, which is a SPIFFE identity of the bundle's trust domain (X509-SVID §4 and §5). DNS names
-//! play no part. The server name that a caller sends (SNI) says which port of which service it means.
+//! play no part. The server name that a caller sends (SNI) says which port of which service it means. A chain that was found
+//! to be good is known from then on, until the identity or the bundle changes.
 //!
 //! ```text
 //! identity ──update──> Contexts ──load once per handshake──> Client::connect / Server::accept
@@ -14,6 +15,7 @@ mod context;
 mod credentials;
 mod crowd;
 mod error;
+mod known;
 mod leaf;
 #[cfg(test)]
 mod openssl_tests;

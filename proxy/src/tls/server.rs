@@ -1,6 +1,11 @@
 //! The called side: who calls, which port they mean, and whether they may come in without saying who they are.
 
-use super::{Alpn, Contexts, Error, Leaf, Peer, Reason, context::Context, crowd};
+use super::{
+    Alpn, Contexts, Error, Leaf, Peer, Reason,
+    context::Context,
+    crowd,
+    known::{Known, Purpose},
+};
 use rustls::{HandshakeKind, server::Acceptor};
 use std::{
     sync::Arc,
@@ -62,26 +67,29 @@ where
     let required = required(sni.as_deref());
     let config = if required { &context.server_required } else { &context.server_optional };
     let stream = start.into_stream(config.clone()).await.map_err(Error::of_io)?;
-    let peer = peer(&stream, sni, required)?;
+    let peer = peer(&stream, sni, required, &context.known)?;
     Ok((stream, peer))
 }
 
 /// A resumed session shows the certificate of its beginning: whether that is still in its time, and was there at all,
 /// is asked here.
-fn peer<IO>(stream: &ServerStream<IO>, sni: Option<Arc<str>>, required: bool) -> Result<Peer, Error> {
+fn peer<IO>(stream: &ServerStream<IO>, sni: Option<Arc<str>>, required: bool, known: &Known) -> Result<Peer, Error> {
     let session = stream.get_ref().1;
     let alpn = session.alpn_protocol().and_then(Alpn::from_bytes);
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    let Some(certificate) = session.peer_certificates().and_then(|chain| chain.first()) else {
+    let chain = session.peer_certificates().unwrap_or_default();
+    let Some(certificate) = chain.first() else {
         if required {
             return Err(Error::new(Reason::NoCertificate, "the caller showed no certificate"));
         }
         return Ok(Peer { id: None, sni, alpn, not_after: None, resumed });
     };
-    let leaf = Leaf::parse(certificate)
+    let leaf = known
+        .leaf(chain, Purpose::Client)
+        .map_or_else(|| Leaf::parse(certificate).map(Arc::new), Ok)
         .map_err(|e| Error::new(Reason::BadCertificate, format!("the caller's certificate: {e:?}")))?;
     if leaf.not_after <= SystemTime::now() {
         return Err(Error::new(Reason::Expired, format!("the certificate of {} has expired", leaf.id)));
     }
-    Ok(Peer { id: Some(leaf.id), sni, alpn, not_after: Some(leaf.not_after), resumed })
+    Ok(Peer { id: Some(leaf.id.clone()), sni, alpn, not_after: Some(leaf.not_after), resumed })
 }

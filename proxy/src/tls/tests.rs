@@ -145,6 +145,21 @@ async fn no_certificate_is_refused_where_one_is_required() {
 }
 
 #[tokio::test]
+async fn who_is_verified_is_remembered_until_something_changes() {
+    let p = pair();
+    let known = |pair: &Pair| [pair.client.known(), pair.server.known()];
+    assert_eq!(known(&p), [0, 0]);
+    for _ in 0..2 {
+        meet(&p.client, &p.server, &[id("api")], true).await.0.unwrap();
+        assert_eq!(known(&p), [1, 1]);
+    }
+    meet(&p.client, &p.server, &[id("api")], false).await.1.unwrap();
+    assert_eq!(known(&p), [1, 1], "whether a certificate is required plays no part");
+    p.server.update(&p.authority.credentials(&Wish::of(&id("api"))), &p.authority.bundle()).unwrap();
+    assert_eq!(known(&p), [1, 0]);
+}
+
+#[tokio::test]
 async fn a_session_is_resumed_and_keeps_its_peer() {
     let p = pair();
     let (first, _) = meet(&p.client, &p.server, &[id("api")], true).await;
@@ -227,7 +242,8 @@ fn raw_client(
     identity: Option<(Vec<rustls_pki_types::CertificateDer<'static>>, Vec<u8>)>,
 ) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = verify::Verifier::new(authority.bundle(), provider.signature_verification_algorithms, true);
+    let verifier =
+        verify::Verifier::new(authority.bundle(), provider.signature_verification_algorithms, Arc::default(), true);
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -2,9 +2,12 @@
 //!
 //! Which identities a caller accepts is asked after the handshake (`client`), since it depends on the destination and
 //! not on the configuration; whether the certificate is still in its time is asked again there, since a resumed session
-//! does not pass here.
+//! does not pass here. A chain that was verified before is not verified again (`known`).
 
-use super::{Bundle, Leaf};
+use super::{
+    Bundle, Leaf,
+    known::{Known, Purpose},
+};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -12,21 +15,31 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::sync::Arc;
-use webpki::{EndEntityCert, KeyUsage};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use webpki::EndEntityCert;
 
 /// Checks a peer's certificate against a bundle.
 #[derive(Debug)]
 pub(super) struct Verifier {
     bundle: Arc<Bundle>,
     algorithms: WebPkiSupportedAlgorithms,
+    known: Arc<Known>,
     /// On the server side: whether a client without a certificate is refused in the handshake.
     required: bool,
 }
 
 impl Verifier {
-    pub(super) fn new(bundle: Arc<Bundle>, algorithms: WebPkiSupportedAlgorithms, required: bool) -> Self {
-        Self { bundle, algorithms, required }
+    /// `known`: of this bundle.
+    pub(super) fn new(
+        bundle: Arc<Bundle>,
+        algorithms: WebPkiSupportedAlgorithms,
+        known: Arc<Known>,
+        required: bool,
+    ) -> Self {
+        Self { bundle, algorithms, known, required }
     }
 
     fn verify(
@@ -34,18 +47,24 @@ impl Verifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        usage: KeyUsage,
+        purpose: Purpose,
     ) -> Result<(), Error> {
+        let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).collect();
+        if self.known.is_good(&chain, purpose, SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs())) {
+            return Ok(());
+        }
+        let (algorithms, anchors) = (self.algorithms.all, self.bundle.anchors());
         EndEntityCert::try_from(leaf)
             .and_then(|cert| {
-                cert.verify_for_usage(self.algorithms.all, self.bundle.anchors(), intermediates, now, usage, None, None)
-                    .map(drop)
+                let usage = purpose.usage();
+                cert.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None).map(drop)
             })
             .map_err(certificate_error)?;
-        let id = Leaf::parse(leaf)?.id;
-        if id.trust_domain() != self.bundle.domain().as_str() {
+        let leaf = Leaf::parse(leaf)?;
+        if leaf.id.trust_domain() != self.bundle.domain().as_str() {
             return Err(CertificateError::NotValidForName.into());
         }
+        self.known.add(&chain, purpose, leaf);
         Ok(())
     }
 
@@ -68,7 +87,7 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(leaf, intermediates, now, KeyUsage::server_auth()).map(|()| ServerCertVerified::assertion())
+        self.verify(leaf, intermediates, now, Purpose::Server).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -110,7 +129,7 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.verify(leaf, intermediates, now, KeyUsage::client_auth()).map(|()| ClientCertVerified::assertion())
+        self.verify(leaf, intermediates, now, Purpose::Client).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
