@@ -13,7 +13,7 @@ use super::{
     resets::{self, Resets},
 };
 use crate::{
-    body::Incoming,
+    body::{Incoming, ResponseBody},
     drain,
     http1::{MAX_HEAD_BYTES, Taken},
     http2::{self, Heard, Interim, Limits, Sending, Silence, Takeover},
@@ -123,17 +123,18 @@ impl<A: Answer> Serving<A> {
     }
 }
 
-/// A request and its response.
-async fn exchange<A: Answer>(
+/// A request and its response. No `async fn`, which would hold what it is given twice.
+fn exchange<A: Answer>(
     answer: A,
     request: Request<RecvStream>,
     respond: server::SendResponse<Bytes>,
     counted: resets::Stream,
-) {
+) -> impl Future<Output = ()> {
     let (mut request, client, connect) = admit(request, respond);
     let extended = extended::translate(&mut request);
-    let response = {
-        let (mut request, mut answering) = (Some(request), None);
+    let mut request = Some(request);
+    async move {
+        let mut answering = None;
         let response = poll_fn(|cx| {
             if client.poll_cancelled(cx).is_ready() {
                 return Poll::Ready(None);
@@ -144,14 +145,17 @@ async fn exchange<A: Answer>(
             let Some(answering) = &mut answering else { return Poll::Pending };
             answering.as_mut().poll(cx).map(Some)
         });
-        let Some(response) = response.await else { return };
+        let Some(mut response) = response.await else { return };
+        drop(answering);
         counted.answered();
-        match extended {
-            Some(extended) => extended.answer(response),
-            None => response,
+        if let Some(extended) = extended {
+            response = extended.answer(response);
         }
-    };
-    reply(response, client, connect).await;
+        if let Some(mut sending) = reply(response, client, connect) {
+            // A client that wants no more, and a body that broke: both have been told.
+            let _ = poll_fn(|cx| sending.poll(cx)).await;
+        }
+    }
 }
 
 /// A request as the stages know it; of `CONNECT` besides who waits for the stream.
@@ -171,8 +175,12 @@ fn admit(
     (Request::from_parts(parts, body.into()), client, None)
 }
 
-/// Sends a response to its end, or until its client wants no more of it.
-async fn reply(response: Response, client: Interim, connect: Option<oneshot::Sender<SendStream<Bytes>>>) {
+/// Sends a response's head. What is left is its body, until its client wants no more of it.
+fn reply(
+    response: Response,
+    client: Interim,
+    connect: Option<oneshot::Sender<SendStream<Bytes>>>,
+) -> Option<Sending<ResponseBody>> {
     let (parts, body) = response.into_parts();
     let mut head = http::Response::from_parts(parts, ());
     http2::remove_forbidden(head.headers_mut());
@@ -184,17 +192,11 @@ async fn reply(response: Response, client: Interim, connect: Option<oneshot::Sen
     }
     let sent = client.respond(head, ends);
     drop(client);
-    let stream = match sent {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%error, "a response was not sent"),
-    };
+    let stream = sent.inspect_err(|error| tracing::debug!(%error, "a response was not sent")).ok()?;
     if let Some(connect) = connect {
         // Dropped where nobody waits: that ends it.
-        return drop(connect.send(stream));
+        drop(connect.send(stream));
+        return None;
     }
-    if !ends {
-        let mut sending = Sending::new(body, stream, Reason::INTERNAL_ERROR, Some(FLUSH_TIMEOUT));
-        // A client that wants no more, and a body that broke: both have been told.
-        let _ = poll_fn(|cx| sending.poll(cx)).await;
-    }
+    (!ends).then(|| Sending::new(body, stream, Reason::INTERNAL_ERROR, Some(FLUSH_TIMEOUT)))
 }

@@ -23,7 +23,7 @@ impl<N: Stage<Placed, Failure = AttemptFailed>> Stage<Box<Attempt>> for Balance<
         let begun = Instant::now();
         let chosen = match attempt.cluster.pick(&attempt.tried, begun) {
             Ok(chosen) => chosen,
-            Err(error) => return Err(AttemptFailed { error, message: Some(Box::new(attempt.message)), slot: None }),
+            Err(error) => return Err(AttemptFailed { error, message: Some(attempt.message), slot: None }),
         };
         let number = attempt.record.with(|r| r.try_begins(&chosen, begun));
         let (grpc, record, metrics) = (attempt.grpc, attempt.record.clone(), attempt.cluster.metrics.clone());

@@ -16,7 +16,7 @@ impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Stage<Box<Attempt>> for Br
     async fn call(&self, mut attempt: Box<Attempt>) -> Result<Response, AttemptFailed> {
         let Some(permit) = attempt.cluster.limits.requests.try_acquire() else {
             let error = Kind::Overflow.detail("the cluster's limit of requests is reached");
-            return Err(AttemptFailed { error, message: Some(Box::new(attempt.message)), slot: None });
+            return Err(AttemptFailed { error, message: Some(attempt.message), slot: None });
         };
         attempt.permit = Some(permit);
         self.0.call(attempt).await

@@ -36,7 +36,7 @@ impl Stage<Placed> for Forward {
             Protocol::Http1 | Protocol::UseDownstream | Protocol::Tcp => Version::HTTP_11,
         };
         if let Err(error) = address(&mut message, version) {
-            return Err(AttemptFailed { error, message: Some(Box::new(message)), slot: None });
+            return Err(AttemptFailed { error, message: Some(message), slot: None });
         }
         if let Some(deadline) = deadline.filter(|_| grpc) {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));

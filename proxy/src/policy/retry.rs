@@ -7,9 +7,10 @@ use crate::{
     body::{Body, Replay, ReplayMemory},
     error::{Error, Kind, RetrySafety},
     logic::{Permit, backoff},
-    request::{Attempt, AttemptFailed, Routed, is_idempotent},
+    request::{Attempt, AttemptFailed, Kept, Routed, is_idempotent},
     stage::{Response, Stage},
     state::RouteAction,
+    upstream::Message,
 };
 use http::{StatusCode, header::CONTENT_LENGTH, request::Parts};
 use http_body::Body as _;
@@ -83,9 +84,9 @@ enum Verdict {
 struct Tries {
     routed: Routed,
     /// What the next try sends, if it is at hand.
-    message: Option<http::Request<Body>>,
-    /// To make it anew.
-    parts: Option<Parts>,
+    message: Option<Message>,
+    /// To make its head anew.
+    head: Option<Kept>,
     replay: Option<Replay>,
     bodiless: bool,
     idempotent: bool,
@@ -113,13 +114,14 @@ impl Tries {
             body => (body, None),
         };
         let again = (bodiless || replay.is_some()) && worth_keeping && !request.upgrading;
-        let parts = again.then(|| request.parts.clone());
+        let head = again.then(|| Kept::of(&request.parts));
         let hollow = http::Request::new(()).into_parts().0;
-        let message = Some(http::Request::from_parts(std::mem::replace(&mut routed.request.parts, hollow), body));
+        let message =
+            Box::new(http::Request::from_parts(std::mem::replace(&mut routed.request.parts, hollow), body)).into();
         Self {
             routed,
             message,
-            parts,
+            head,
             replay,
             bodiless,
             idempotent,
@@ -212,10 +214,10 @@ impl Tries {
         if let Err(failed) = result
             && let Some(message) = failed.message.take()
         {
-            self.message = Some(*message);
+            self.message = Some(message);
             return true;
         }
-        let Some(parts) = &self.parts else { return false };
+        let Some(head) = &self.head else { return false };
         let body = match &self.replay {
             None if self.bodiless => Body::Empty,
             None => return false,
@@ -224,7 +226,7 @@ impl Tries {
                 None => return false,
             },
         };
-        self.message = Some(http::Request::from_parts(parts.clone(), body));
+        self.message = Some(Box::new(http::Request::from_parts(head.head(), body)));
         true
     }
 

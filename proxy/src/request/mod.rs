@@ -2,11 +2,13 @@
 //! one hop only.
 
 mod fields;
+mod kept;
 pub mod rewrite;
 mod routed;
 
 pub use crate::connection::{Captured, Connection, is_grpc};
 pub use fields::Fields;
+pub use kept::Kept;
 pub use routed::{Attempt, AttemptFailed, Deadline, Placed, Routed};
 
 use crate::{

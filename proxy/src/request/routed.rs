@@ -2,13 +2,13 @@
 
 use super::Request;
 use crate::{
-    body::{Body, Interim},
+    body::Interim,
     error::Error,
     http1::Spelling,
     logic::Permit,
     record::Record,
     state::{Cluster, Endpoint, Route, Target},
-    upstream::Client,
+    upstream::{Client, Message},
 };
 use http::Version;
 use smallvec::SmallVec;
@@ -41,7 +41,7 @@ pub struct Deadline {
 /// One try.
 pub struct Attempt {
     /// What is sent.
-    pub message: http::Request<Body>,
+    pub message: Message,
     /// Its head as the client wrote it.
     pub spelling: Option<Spelling>,
     /// The way back for interim responses.
@@ -81,7 +81,7 @@ pub struct AttemptFailed {
     /// Why.
     pub error: Error,
     /// The message, where not a byte of it had left.
-    pub message: Option<Box<http::Request<Body>>>,
+    pub message: Option<Message>,
     /// The endpoint's slot, if one had been chosen.
     pub slot: Option<usize>,
 }

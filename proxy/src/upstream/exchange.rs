@@ -8,10 +8,14 @@ use crate::{
 use http::{Request, Response};
 use std::any::Any;
 
+/// What is sent. In a box: it goes through many hands, and each one's future would have room for it, most of which stays
+/// unused and keeps a processor's cache from holding what all requests under way need.
+pub type Message = Box<Request<Body>>;
+
 /// A request on its way out.
 pub struct Outgoing {
     /// What is sent.
-    pub message: Request<Body>,
+    pub message: Message,
     /// Its head as the client wrote it, where the client spoke HTTP/1.
     pub spelling: Option<Spelling>,
     /// The way back for interim responses, where the client can get them.
@@ -38,11 +42,11 @@ pub struct Unsent {
     /// Why.
     pub error: Error,
     /// The request itself, where not a byte of it had left.
-    pub request: Option<Box<Request<Body>>>,
+    pub request: Option<Message>,
 }
 
 impl Unsent {
-    pub(super) fn never_sent(error: Error, request: Request<Body>) -> Self {
-        Self { error: error.retry_is(RetrySafety::NeverSent), request: Some(Box::new(request)) }
+    pub(super) fn never_sent(error: Error, request: Message) -> Self {
+        Self { error: error.retry_is(RetrySafety::NeverSent), request: Some(request) }
     }
 }

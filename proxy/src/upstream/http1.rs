@@ -3,7 +3,7 @@
 
 use super::{
     connect::Alive,
-    exchange::{Outgoing, Unsent},
+    exchange::{Message, Outgoing, Unsent},
 };
 use crate::{
     body::{Body, Interim},
@@ -12,7 +12,7 @@ use crate::{
     io::Io,
 };
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame};
 use smallvec::SmallVec;
 use std::{
@@ -61,9 +61,9 @@ impl Connection {
 
     /// Sends a request and waits for the head of its response.
     pub(super) async fn exchange(&self, outgoing: Outgoing, reused: bool) -> Result<Answer, Unsent> {
-        let Outgoing { message, spelling, interim, .. } = outgoing;
-        let (parts, body) = message.into_parts();
-        let sending = Sending::of_request(&parts.headers, &body);
+        let Outgoing { mut message, spelling, interim, .. } = outgoing;
+        let body = std::mem::replace(message.body_mut(), Body::Empty);
+        let sending = Sending::of_request(message.headers(), &body);
         let mut pump = Pump { sending, body, state: Sent::Nothing, taken: SmallVec::new() };
         if pump.sending == Sending::Exact(0)
             && let Err(error) = poll_fn(|cx| pump.poll_nothing(cx)).await
@@ -74,12 +74,12 @@ impl Connection {
             let mut conn = self.conn.lock();
             conn.sent = false;
             let out = conn.out.buffer();
-            request_head(out, &parts.method, &parts.uri, &parts.headers, spelling.as_ref(), pump.sending);
+            request_head(out, message.method(), message.uri(), message.headers(), spelling.as_ref(), pump.sending);
         }
-        let to_head = parts.method == Method::HEAD;
+        let to_head = message.method() == Method::HEAD;
         match poll_fn(|cx| self.poll_exchange(&mut pump, to_head, interim.as_ref(), cx)).await {
             Ok(head) => Ok(Answer { head, sending: self.send_on(pump) }),
-            Err(why) => Err(self.unsent(why, parts, pump, reused)),
+            Err(why) => Err(self.unsent(why, message, pump, reused)),
         }
     }
 
@@ -117,13 +117,13 @@ impl Connection {
         Some(tokio::spawn(async move { drop(poll_fn(|cx| pump.poll(&conn, cx)).await) }).abort_handle())
     }
 
-    fn unsent(&self, why: Failure, parts: Parts, pump: Pump, reused: bool) -> Unsent {
+    fn unsent(&self, why: Failure, mut message: Message, pump: Pump, reused: bool) -> Unsent {
         let sent = self.conn.lock().sent;
         if !sent && matches!(pump.state, Sent::Nothing | Sent::Broken) && !matches!(why, Failure::Body(_)) {
             let kind = if reused { Kind::StaleConnection } else { Kind::UpstreamClosed };
             let error = Error::new(kind).because(why.story()).retry_is(RetrySafety::NeverSent);
-            let body = pump.body.again(pump.taken);
-            return Unsent { error, request: Some(Box::new(Request::from_parts(parts, body))) };
+            *message.body_mut() = pump.body.again(pump.taken);
+            return Unsent { error, request: Some(message) };
         }
         Unsent { error: classify(why, reused), request: None }
     }
@@ -335,7 +335,7 @@ mod tests {
         drop(theirs);
         ours.readable().await.unwrap();
         let connection = Connection::new(Io::plain(ours), None, Alive::new(&Arc::default(), None));
-        let message = Request::post("http://a/").body(body).unwrap();
+        let message = Box::new(http::Request::post("http://a/").body(body).unwrap());
         let outgoing = Outgoing { message, spelling: None, interim: None, fresh: false };
         connection.exchange(outgoing, true).await.err().unwrap()
     }

@@ -11,7 +11,7 @@ mod tests;
 pub(super) use pool::{Shared, at_limit};
 pub(super) use task::{Windows, open};
 
-use super::exchange::{Exchange, Unsent};
+use super::exchange::{Exchange, Message, Unsent};
 use crate::{
     body::{Body, Interim},
     error::{Error, Kind, Result, RetrySafety},
@@ -82,7 +82,7 @@ impl Connection {
     /// that, it resets the stream.
     async fn send(
         &mut self,
-        request: Request<Body>,
+        request: Message,
         interim: Option<&Interim>,
         stream: Stream,
         reused: bool,
@@ -93,15 +93,7 @@ impl Connection {
             let kind = if reused { Kind::StaleConnection } else { Kind::UpstreamClosed };
             return Err(Unsent::never_sent(kind.because(error), request));
         }
-        let (parts, body) = request.into_parts();
-        let mut head = Request::from_parts(parts, ());
-        prepare(&mut head, &body);
-        let ends = body.is_end_stream();
-        let (mut answer, sending) = match self.h2.send_request(head, ends) {
-            Ok(begun) => begun,
-            Err(error) => return Err(unsent(not_taken(error).retry_is(RetrySafety::NeverSent))),
-        };
-        let mut upload = (!ends).then(|| Sending::new(body, sending, Reason::CANCEL, None).with_head());
+        let (mut answer, mut upload) = self.begin(request).map_err(unsent)?;
         let mut told = 0;
         let response = poll_fn(|cx| {
             match upload.as_mut().map(|upload| upload.poll(cx)) {
@@ -126,6 +118,17 @@ impl Connection {
             body.into()
         });
         Ok(Exchange { response, lease: Box::new(stream), reused, spelling: None })
+    }
+
+    /// Sends a request's head. What there is of a body is to be sent besides.
+    fn begin(&mut self, request: Message) -> Result<(ResponseFuture, Option<Sending<Body>>)> {
+        let (parts, body) = request.into_parts();
+        let mut head = Request::from_parts(parts, ());
+        prepare(&mut head, &body);
+        let ends = body.is_end_stream();
+        let begun = self.h2.send_request(head, ends);
+        let (answer, sending) = begun.map_err(|error| not_taken(error).retry_is(RetrySafety::NeverSent))?;
+        Ok((answer, (!ends).then(|| Sending::new(body, sending, Reason::CANCEL, None).with_head())))
     }
 }
 

@@ -12,6 +12,6 @@ mod waiting;
 pub use crate::io::Io;
 pub use beside::Beside;
 pub use connect::{ConnectionCount, Dialer, TlsTarget};
-pub use exchange::{Exchange, Outgoing, Unsent};
+pub use exchange::{Exchange, Message, Outgoing, Unsent};
 pub use pool::Pool;
 pub use waiting::Client;

@@ -112,7 +112,7 @@ impl Pool {
             }
             match unsent.request {
                 // Closed before a byte had left: the next one, or a new one.
-                Some(same) if reused => outgoing = Outgoing { message: *same, spelling, interim, fresh: true },
+                Some(same) if reused => outgoing = Outgoing { message: same, spelling, interim, fresh: true },
                 request => return Err(Unsent { error: unsent.error, request }),
             }
             now = Instant::now();

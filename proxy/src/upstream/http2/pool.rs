@@ -2,14 +2,13 @@
 
 use super::{Connection, Stream};
 use crate::{
-    body::{Body, Interim},
+    body::Interim,
     error::{Error, Kind, Result},
     upstream::{
         connect::{Dialer, MAX_STREAMS, Place},
-        exchange::{Exchange, Unsent},
+        exchange::{Exchange, Message, Unsent},
     },
 };
-use http::Request;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -36,7 +35,7 @@ impl Shared {
         &self,
         dialer: &Dialer,
         place: Place<'_>,
-        mut request: Request<Body>,
+        mut request: Message,
         interim: Option<&Interim>,
     ) -> Result<Exchange, Unsent> {
         let mut reused = true;
@@ -55,7 +54,7 @@ impl Shared {
             match connection.send(request, interim, stream, reused).await {
                 Ok(exchange) => return Ok(exchange),
                 Err(unsent) => match unsent.request {
-                    Some(same) => request = *same,
+                    Some(same) => request = same,
                     None => return Err(unsent),
                 },
             }

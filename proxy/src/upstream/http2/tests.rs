@@ -36,7 +36,7 @@ fn request(body: Body) -> Request<Body> {
 
 async fn send(connection: &Connection, body: Body) -> Result<Exchange, Unsent> {
     let stream = Stream::start(&connection.state);
-    connection.clone().send(request(body), None, stream, true).await
+    connection.clone().send(request(body).into(), None, stream, true).await
 }
 
 /// A body that somebody else sends, and that somebody.
@@ -107,7 +107,7 @@ async fn interim_responses_are_passed_on_and_too_many_are_a_fault() {
         let mine = async {
             let send = async || {
                 let stream = Stream::start(&ours.state);
-                ours.clone().send(request(Body::Empty), Some(&interim), stream, true).await
+                ours.clone().send(request(Body::Empty).into(), Some(&interim), stream, true).await
             };
             assert_eq!(send().await.ok().unwrap().response.status(), StatusCode::OK);
             assert_eq!(send().await.err().unwrap().error.kind(), Kind::UpstreamProtocolError);
