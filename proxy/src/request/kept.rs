@@ -1,11 +1,14 @@
 //! A request's head as it is kept for a further try, which most never need: in one piece of memory. A copy of the map of
 //! its fields would be four times as large, and with many requests under way a processor's cache would not hold them.
 
-use bytes::{Buf, BufMut};
+use bytes::Buf;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request::Parts};
 
 /// A value that is not to enter a table of header compression (RFC 7541 §7.1.3).
 const SENSITIVE: u32 = 1 << 31;
+
+/// Most heads fit.
+const ROOM: usize = 512;
 
 /// Method, target, version and fields.
 pub struct Kept {
@@ -13,23 +16,23 @@ pub struct Kept {
     uri: Uri,
     version: Version,
     /// The fields in their order: the lengths of name and value, and both.
-    fields: Box<[u8]>,
+    fields: Vec<u8>,
 }
 
 impl Kept {
     /// A copy.
     pub fn of(parts: &Parts) -> Self {
-        let mut fields = Vec::with_capacity(parts.headers.iter().map(|(n, v)| 8 + n.as_str().len() + v.len()).sum());
+        let mut fields = Vec::with_capacity(ROOM);
         for (name, value) in &parts.headers {
-            let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
+            let (name, sensitive) = (name.as_str().as_bytes(), if value.is_sensitive() { SENSITIVE } else { 0 });
             // Both are far shorter than 2³¹: a head is limited.
-            fields.put_u32(name.as_str().len() as u32);
-            fields.put_u32(value.len() as u32 | sensitive);
-            fields.put_slice(name.as_str().as_bytes());
-            fields.put_slice(value.as_bytes());
+            let lengths = u64::from(name.len() as u32) << 32 | u64::from(value.len() as u32 | sensitive);
+            fields.extend_from_slice(&lengths.to_be_bytes());
+            fields.extend_from_slice(name);
+            fields.extend_from_slice(value.as_bytes());
         }
         let Parts { method, uri, version, .. } = parts;
-        Self { method: method.clone(), uri: uri.clone(), version: *version, fields: fields.into() }
+        Self { method: method.clone(), uri: uri.clone(), version: *version, fields }
     }
 
     /// A copy of what was kept.

@@ -205,3 +205,12 @@ async fn a_client_that_does_not_answer_is_given_up() {
     server.await.unwrap();
     assert!((49..53).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn hundreds_of_requests_under_way_fit_the_cache_of_a_processor() {
+    fn size<F>(_: impl FnOnce(Pages, Request<RecvStream>, server::SendResponse<Bytes>, resets::Stream) -> F) -> usize {
+        size_of::<F>()
+    }
+    let bytes = size(exchange::<Pages>);
+    assert!(bytes <= 1024, "{bytes} bytes");
+}
