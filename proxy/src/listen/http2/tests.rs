@@ -207,7 +207,7 @@ async fn a_client_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn hundreds_of_requests_under_way_fit_the_cache_of_a_processor() {
+fn what_a_request_under_way_holds_stays_small() {
     fn size<F>(_: impl FnOnce(Pages, Request<RecvStream>, server::SendResponse<Bytes>, resets::Stream) -> F) -> usize {
         size_of::<F>()
     }
