@@ -11,10 +11,10 @@ use weir_config::model::Abort;
 /// Delays and aborts.
 pub struct Fault<N>(pub N);
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Fault<N> {
+impl<N: Stage<Box<Routed>, Failure = Error>> Stage<Box<Routed>> for Fault<N> {
     type Failure = Error;
 
-    async fn call(&self, routed: Routed) -> Result<Response, Error> {
+    async fn call(&self, routed: Box<Routed>) -> Result<Response, Error> {
         if let Some(fault) = &routed.route.fault {
             if let Some(delay) = fault.delay.filter(|d| d.share.takes(draw())) {
                 routed.request.record.with(|r| {

@@ -7,7 +7,7 @@ use crate::{
     logic::grpc_timeout,
     request::{Attempt, AttemptFailed, Fields, Placed, remove_hop_by_hop},
     stage::{Response, Stage},
-    upstream::{Exchange, Outgoing},
+    upstream::Exchange,
 };
 use http::{
     HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
@@ -26,26 +26,26 @@ impl Stage<Placed> for Forward {
 
     async fn call(&self, placed: Placed) -> Result<Response, AttemptFailed> {
         let Placed { attempt, endpoint, begun } = placed;
-        let Attempt { mut message, cluster, client, grpc, spoken, deadline, record, spelling, interim, fresh, .. } =
-            *attempt;
-        let upgrade = message.headers().contains_key(header::UPGRADE);
+        let Attempt { mut message, cluster, client, grpc, spoken, deadline, record, fresh, .. } = *attempt;
+        let upgrade = message.request.headers().contains_key(header::UPGRADE);
         let version = match cluster.config.protocol {
             _ if upgrade => Version::HTTP_11,
             Protocol::Http2 => Version::HTTP_2,
             Protocol::UseDownstream if grpc || spoken == Version::HTTP_2 => Version::HTTP_2,
             Protocol::Http1 | Protocol::UseDownstream | Protocol::Tcp => Version::HTTP_11,
         };
-        if let Err(error) = address(&mut message, version) {
+        if let Err(error) = address(&mut message.request, version) {
             return Err(AttemptFailed { error, message: Some(message), slot: None });
         }
         if let Some(deadline) = deadline.filter(|_| grpc) {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            message.headers_mut().insert(GRPC_TIMEOUT.clone(), grpc_timeout::format(left));
+            message.request.headers_mut().insert(GRPC_TIMEOUT.clone(), grpc_timeout::format(left));
         }
-        // gRPC has no interim responses: nobody need look for them.
-        let interim = interim.filter(|_| !grpc);
-        let outgoing = Outgoing { message, spelling, interim, fresh };
-        match endpoint.pool.send(client, &cluster.dialer, outgoing, begun).await {
+        if grpc {
+            // It has no interim responses: nobody need look for them.
+            message.interim = None;
+        }
+        match endpoint.pool.send(client, &cluster.dialer, message, fresh, begun).await {
             Ok(exchange) => {
                 record.with(|r| {
                     if let Some(last) = r.told.attempts.last_mut() {
@@ -54,7 +54,7 @@ impl Stage<Placed> for Forward {
                 });
                 Ok(back(exchange))
             }
-            Err(unsent) => Err(AttemptFailed { error: unsent.error, message: unsent.request, slot: None }),
+            Err(unsent) => Err(AttemptFailed { error: unsent.error, message: unsent.message, slot: None }),
         }
     }
 }

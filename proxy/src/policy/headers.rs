@@ -15,10 +15,10 @@ use weir_config::model::{HostRewrite, PathRewrite};
 /// Applies a route's changes.
 pub struct Headers<N>(pub N);
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Headers<N> {
+impl<N: Stage<Box<Routed>, Failure = Error>> Stage<Box<Routed>> for Headers<N> {
     type Failure = Error;
 
-    async fn call(&self, mut routed: Routed) -> Result<Response, Error> {
+    async fn call(&self, mut routed: Box<Routed>) -> Result<Response, Error> {
         let (route, target) = (routed.route.clone(), routed.target.clone());
         mutate(&mut routed.request.parts.headers, &route.request_headers);
         mutate(&mut routed.request.parts.headers, &target.request_headers);

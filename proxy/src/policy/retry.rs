@@ -4,18 +4,20 @@
 
 use crate::{
     alarm::until,
-    body::{Body, Replay, ReplayMemory},
+    body::{Body, Interim, Replay, ReplayMemory},
     error::{Error, Kind, RetrySafety},
+    http1::Spelling,
     logic::{Permit, backoff},
-    request::{Attempt, AttemptFailed, Kept, Routed, is_idempotent},
+    record::Record,
+    request::{Attempt, AttemptFailed, Connection, Kept, Request, Routed, is_idempotent},
     stage::{Response, Stage},
-    state::RouteAction,
-    upstream::Message,
+    state::{Cluster, Route, RouteAction},
+    upstream::{Message, Outgoing},
 };
-use http::{StatusCode, header::CONTENT_LENGTH, request::Parts};
+use http::{StatusCode, Version, header::CONTENT_LENGTH, request::Parts};
 use http_body::Body as _;
 use smallvec::SmallVec;
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 use tokio::time::Instant;
 use weir_config::model::{GrpcCode, RetryOn, RetryPolicy};
 
@@ -30,26 +32,25 @@ pub struct Retry<N> {
     pub memory: Arc<ReplayMemory>,
 }
 
-impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Stage<Routed> for Retry<N> {
+impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Stage<Box<Routed>> for Retry<N> {
     type Failure = Error;
 
-    async fn call(&self, routed: Routed) -> Result<Response, Error> {
+    async fn call(&self, routed: Box<Routed>) -> Result<Response, Error> {
         routed.cluster.budget.deposit(routed.request.received.into_std());
-        let mut tries = Tries::new(routed, &self.memory);
+        let mut tries = Tries::new(*routed, &self.memory);
         loop {
             let attempt = tries.next()?;
-            let mut result = self.once(attempt, tries.policy()).await;
-            let Some(verdict) = tries.verdict(&result) else { return tries.end(result) };
-            if !tries.prepare(verdict, &mut result) {
-                return tries.end(result);
-            }
+            let (verdict, result) = match tries.judged(self.once(attempt, tries.policy()).await) {
+                ControlFlow::Break(result) => return tries.end(result),
+                ControlFlow::Continue(again) => again,
+            };
             match tries.allowed(verdict).await {
                 Ok(()) => {
-                    if let Ok(response) = result {
+                    if let Ok(response) = *result {
                         drain(response);
                     }
                 }
-                Err(refused) => return tries.refused(refused, result),
+                Err(refused) => return tries.refused(refused, *result),
             }
         }
     }
@@ -69,6 +70,9 @@ impl<N: Stage<Box<Attempt>, Failure = AttemptFailed>> Retry<N> {
     }
 }
 
+/// What came of a try.
+type Outcome = Result<Response, AttemptFailed>;
+
 /// Why another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -80,13 +84,19 @@ enum Verdict {
     Declared,
 }
 
-/// The tries of one request.
+/// The tries of one request, and what they need of it: the rest is not kept while others answer it.
 struct Tries {
-    routed: Routed,
+    route: Arc<Route>,
+    cluster: Arc<Cluster>,
+    deadline: Option<Instant>,
+    connection: Arc<Connection>,
+    record: Record,
+    spoken: Version,
+    grpc: bool,
     /// What the next try sends, if it is at hand.
     message: Option<Message>,
-    /// To make its head anew.
-    head: Option<Kept>,
+    /// To make it anew.
+    again: Option<Again>,
     replay: Option<Replay>,
     bodiless: bool,
     idempotent: bool,
@@ -99,29 +109,48 @@ struct Tries {
     _permit: Option<Permit>,
 }
 
+/// A message but for its body.
+struct Again {
+    head: Kept,
+    spelling: Option<Spelling>,
+    interim: Option<Interim>,
+}
+
+impl Again {
+    fn message(&self, body: Body) -> Message {
+        let Self { head, spelling, interim } = self;
+        let request = http::Request::from_parts(head.head(), body);
+        Box::new(Outgoing { request, spelling: spelling.clone(), interim: interim.clone() })
+    }
+}
+
 impl Tries {
-    fn new(mut routed: Routed, memory: &Arc<ReplayMemory>) -> Self {
-        let body = std::mem::replace(&mut routed.request.body, Body::Empty);
+    fn new(routed: Routed, memory: &Arc<ReplayMemory>) -> Self {
+        let Routed { request, route, cluster, deadline, .. } = routed;
+        let Request { parts, body, connection, record, spelling, interim, spoken, fields, upgrading, .. } = *request;
         let bodiless = body.is_end_stream();
-        let request = &routed.request;
-        let idempotent = is_idempotent(&request.parts.method);
-        let worth_keeping = idempotent || policy_of(&routed).is_some() || request.fields.grpc;
+        let idempotent = is_idempotent(&parts.method);
+        let worth_keeping = idempotent || policy_of(&route).is_some() || fields.grpc;
         let (body, replay) = match body {
-            Body::Incoming(incoming) if worth_keeping && fits(&request.parts, memory) => {
+            Body::Incoming(incoming) if worth_keeping && fits(&parts, memory) => {
                 let replay = Replay::new(incoming, memory.clone());
                 (replay.again().map_or(Body::Empty, Body::Replay), Some(replay))
             }
             body => (body, None),
         };
-        let again = (bodiless || replay.is_some()) && worth_keeping && !request.upgrading;
-        let head = again.then(|| Kept::of(&request.parts));
-        let hollow = http::Request::new(()).into_parts().0;
-        let message =
-            Box::new(http::Request::from_parts(std::mem::replace(&mut routed.request.parts, hollow), body)).into();
+        let again = (bodiless || replay.is_some()) && worth_keeping && !upgrading;
+        let again =
+            again.then(|| Again { head: Kept::of(&parts), spelling: spelling.clone(), interim: interim.clone() });
         Self {
-            routed,
-            message,
-            head,
+            route,
+            cluster,
+            deadline: deadline.map(|d| d.at),
+            connection,
+            record,
+            spoken,
+            grpc: fields.grpc,
+            message: Some(Box::new(Outgoing { request: http::Request::from_parts(parts, body), spelling, interim })),
+            again,
             replay,
             bodiless,
             idempotent,
@@ -135,39 +164,45 @@ impl Tries {
     }
 
     fn policy(&self) -> Option<&RetryPolicy> {
-        policy_of(&self.routed)
+        policy_of(&self.route)
     }
 
     fn next(&mut self) -> Result<Box<Attempt>, Error> {
         let message = self.message.take().ok_or_else(|| Kind::Internal.detail("a try without a message"))?;
         self.made += 1;
-        let record = self.routed.request.record.clone();
+        let record = self.record.clone();
         record.with(|r| r.tries = self.made);
         Ok(Box::new(Attempt {
             message,
-            spelling: self.routed.request.spelling.clone(),
-            interim: self.routed.request.interim.clone(),
-            cluster: self.routed.cluster.clone(),
-            client: self.routed.request.connection.client(),
-            grpc: self.routed.request.fields.grpc,
-            spoken: self.routed.request.spoken,
+            cluster: self.cluster.clone(),
+            client: self.connection.client(),
+            grpc: self.grpc,
+            spoken: self.spoken,
             tried: self.tried.clone(),
             fresh: self.fresh,
-            deadline: self.deadline(),
+            deadline: self.end_of_try(),
             record,
             permit: None,
         }))
     }
 
     /// The end of the next try: of the request's time, or of the time that one try may take.
-    fn deadline(&self) -> Option<Instant> {
+    fn end_of_try(&self) -> Option<Instant> {
         let per_try = self.policy().and_then(|p| p.per_try_timeout).map(|t| Instant::now() + t);
-        let whole = self.routed.deadline.map(|d| d.at);
-        [per_try, whole].into_iter().flatten().min()
+        [per_try, self.deadline].into_iter().flatten().min()
+    }
+
+    /// Whether, and why, there is another try after this outcome, if it is allowed; the next message is ready then. The
+    /// outcome is kept in a box meanwhile: it is large, and mostly there is no further try.
+    fn judged(&mut self, mut result: Outcome) -> ControlFlow<Outcome, (Verdict, Box<Outcome>)> {
+        match self.verdict(&result) {
+            Some(verdict) if self.prepare(verdict, &mut result) => ControlFlow::Continue((verdict, Box::new(result))),
+            _ => ControlFlow::Break(result),
+        }
     }
 
     /// Whether, and why, the outcome calls for another try.
-    fn verdict(&self, result: &Result<Response, AttemptFailed>) -> Option<Verdict> {
+    fn verdict(&self, result: &Outcome) -> Option<Verdict> {
         let policy = self.policy();
         let declared = || policy.is_some_and(|p| self.declared < p.attempts);
         match result {
@@ -197,7 +232,7 @@ impl Tries {
     }
 
     /// Gets the next message ready; `false` when it cannot be sent again.
-    fn prepare(&mut self, verdict: Verdict, result: &mut Result<Response, AttemptFailed>) -> bool {
+    fn prepare(&mut self, verdict: Verdict, result: &mut Outcome) -> bool {
         match verdict {
             Verdict::Stale => self.fresh = true,
             Verdict::Safe => self.safe += 1,
@@ -205,7 +240,7 @@ impl Tries {
         }
         let slot = match result {
             Err(failed) => failed.slot,
-            Ok(_) => self.routed.request.record.with(|r| r.slot),
+            Ok(_) => self.record.with(|r| r.slot),
         };
         if verdict != Verdict::Stale {
             self.tried.extend(slot);
@@ -217,7 +252,7 @@ impl Tries {
             self.message = Some(message);
             return true;
         }
-        let Some(head) = &self.head else { return false };
+        let Some(next) = &self.again else { return false };
         let body = match &self.replay {
             None if self.bodiless => Body::Empty,
             None => return false,
@@ -226,7 +261,7 @@ impl Tries {
                 None => return false,
             },
         };
-        self.message = Some(Box::new(http::Request::from_parts(head.head(), body)));
+        self.message = Some(next.message(body));
         true
     }
 
@@ -235,7 +270,7 @@ impl Tries {
         if verdict == Verdict::Stale {
             return Ok(());
         }
-        let cluster = &self.routed.cluster;
+        let cluster = &self.cluster;
         if !cluster.budget.try_withdraw(std::time::Instant::now()) {
             return Err(Kind::RetryBudgetExhausted);
         }
@@ -247,28 +282,28 @@ impl Tries {
         }
         let policy = self.policy().map(|p| p.backoff).unwrap_or_default();
         let wait = backoff::wait(&policy, self.made.saturating_sub(1), rand::random());
-        if self.routed.deadline.is_some_and(|d| Instant::now() + wait >= d.at) {
+        if self.deadline.is_some_and(|at| Instant::now() + wait >= at) {
             return Err(Kind::DeadlineExceeded);
         }
         tokio::time::sleep(wait).await;
-        self.routed.request.record.with(|r| r.waited += wait);
+        self.record.with(|r| r.waited += wait);
         Ok(())
     }
 
     /// The outcome stands.
-    fn end(self, result: Result<Response, AttemptFailed>) -> Result<Response, Error> {
+    fn end(self, result: Outcome) -> Result<Response, Error> {
         if let Some(replay) = &self.replay {
             replay.forget();
         }
         if result.is_ok() {
-            self.routed.request.connection.answered.set();
+            self.connection.answered.set();
         }
         result.map_err(|failed| failed.error)
     }
 
     /// Another try was called for and not allowed: a response stands; an error says why it was the last.
-    fn refused(self, why: Kind, result: Result<Response, AttemptFailed>) -> Result<Response, Error> {
-        self.routed.request.record.with(|r| {
+    fn refused(self, why: Kind, result: Outcome) -> Result<Response, Error> {
+        self.record.with(|r| {
             if r.in_words && r.told.reason_details.is_none() {
                 r.told.reason_details = Some(format!("no further try: {why}").into());
             }
@@ -281,8 +316,8 @@ impl Tries {
     }
 }
 
-fn policy_of(routed: &Routed) -> Option<&RetryPolicy> {
-    match &routed.route.action {
+fn policy_of(route: &Route) -> Option<&RetryPolicy> {
+    match &route.action {
         RouteAction::Forward(forward) => forward.retry.as_ref(),
         _ => None,
     }

@@ -19,7 +19,7 @@ pub struct RouteOutbound<N> {
     pub state: Arc<State>,
 }
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Box<Request>> for RouteOutbound<N> {
+impl<N: Stage<Box<Routed>, Failure = Error>> Stage<Box<Request>> for RouteOutbound<N> {
     type Failure = Error;
 
     async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
@@ -59,7 +59,7 @@ pub struct RouteInbound<N> {
     pub routes: Arc<RouteTable>,
 }
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Box<Request>> for RouteInbound<N> {
+impl<N: Stage<Box<Routed>, Failure = Error>> Stage<Box<Request>> for RouteInbound<N> {
     type Failure = Error;
 
     async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
@@ -69,7 +69,7 @@ impl<N: Stage<Routed, Failure = Error>> Stage<Box<Request>> for RouteInbound<N> 
 
 async fn dispatch<N>(next: &N, routes: &RouteTable, request: Box<Request>) -> Result<Response, Error>
 where
-    N: Stage<Routed, Failure = Error>,
+    N: Stage<Box<Routed>, Failure = Error>,
 {
     let Some(route) = routes.find(&request.authority, &request.parts, request.fields.grpc).cloned() else {
         return Err(Kind::RouteNotFound.detail("no rule matches"));
@@ -81,7 +81,7 @@ where
     next.call(destined(request, route)?).await
 }
 
-fn destined(request: Box<Request>, route: Arc<Route>) -> Result<Routed, Error> {
+fn destined(request: Box<Request>, route: Arc<Route>) -> Result<Box<Routed>, Error> {
     let RouteAction::Forward(forward) = &route.action else {
         return Err(Kind::Internal.detail("a route that answers itself"));
     };
@@ -92,5 +92,5 @@ fn destined(request: Box<Request>, route: Arc<Route>) -> Result<Routed, Error> {
         r.metrics = Some(target.metrics.clone());
     });
     let cluster = target.cluster.clone().ok_or_else(|| Kind::ClusterNotFound.detail(target.name.to_string()))?;
-    Ok(Routed { request, route, target, cluster, deadline: None })
+    Ok(Box::new(Routed { request, route, target, cluster, deadline: None }))
 }

@@ -37,10 +37,10 @@ impl<N> Timeout<N> {
     }
 }
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Timeout<N> {
+impl<N: Stage<Box<Routed>, Failure = Error>> Stage<Box<Routed>> for Timeout<N> {
     type Failure = Error;
 
-    async fn call(&self, mut routed: Routed) -> Result<Response, Error> {
+    async fn call(&self, mut routed: Box<Routed>) -> Result<Response, Error> {
         let idle = match &routed.route.action {
             RouteAction::Forward(forward) => forward.idle_timeout,
             _ => None,

@@ -18,10 +18,10 @@ pub struct Upgrades<N> {
     pub tunnel: Tunnel,
 }
 
-impl<N: Stage<Routed, Failure = Error>> Stage<Routed> for Upgrades<N> {
+impl<N: Stage<Box<Routed>, Failure = Error>> Stage<Box<Routed>> for Upgrades<N> {
     type Failure = Error;
 
-    async fn call(&self, mut routed: Routed) -> Result<Response, Error> {
+    async fn call(&self, mut routed: Box<Routed>) -> Result<Response, Error> {
         let asked = routed.request.upgrade.take().map(|upgrade| {
             let headers = &mut routed.request.parts.headers;
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

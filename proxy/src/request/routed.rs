@@ -2,9 +2,7 @@
 
 use super::Request;
 use crate::{
-    body::Interim,
     error::Error,
-    http1::Spelling,
     logic::Permit,
     record::Record,
     state::{Cluster, Endpoint, Route, Target},
@@ -42,10 +40,6 @@ pub struct Deadline {
 pub struct Attempt {
     /// What is sent.
     pub message: Message,
-    /// Its head as the client wrote it.
-    pub spelling: Option<Spelling>,
-    /// The way back for interim responses.
-    pub interim: Option<Interim>,
     /// Where to.
     pub cluster: Arc<Cluster>,
     /// Whose it is.

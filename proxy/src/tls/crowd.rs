@@ -8,6 +8,9 @@
 //! those it has, what has begun goes first, so that it is through soon. It shares locks with its data thread (the queue's,
 //! those of tokio's sockets and of TLS's sessions), so it must never be without a processor for long: `SCHED_IDLE` would
 //! hold up whoever waits for it. A long slice ([`SLICE`]) lets others in as soon as they wake, and takes nothing from it.
+//! Beside conversations it also pauses, for [`REST`] times as long as it works: a processor that both sides of a
+//! conversation, the application and this thread want is never free when the next request comes, whoever comes last. That
+//! is for a crowd that is soon over; one that goes on for longer than [`SPELL`] has waited enough, and is made without.
 //!
 //! What is rationed is work, not places: who waits for its peer holds nobody up, so that a dead endpoint never stands in
 //! the way of a live one.
@@ -18,6 +21,7 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     io,
+    ops::RangeInclusive,
     pin::Pin,
     sync::{
         Arc,
@@ -39,6 +43,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 const NICE: i32 = 10;
 /// Its slice of a processor: others have some milliseconds, and whoever has a shorter one and wakes does not wait for it.
 const SLICE: Duration = Duration::from_millis(20);
+/// Beside conversations, so many times as long as it has worked it rests: a fifth of a processor is its own.
+const REST: u32 = 4;
+/// It is not worth resting for less, and a step that was held up is not rested for longer.
+const RESTS: RangeInclusive<Duration> = Duration::from_micros(250)..=Duration::from_millis(5);
+/// After so long a crowd is made without a rest.
+const SPELL: Duration = Duration::from_secs(1);
 /// So long it waits for another crowd.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What has not begun comes after all that has.
@@ -89,6 +99,8 @@ struct State {
     handed: u64,
     /// There is a thread that makes them.
     served: bool,
+    /// Somebody was in a conversation when the last one came.
+    beside_talk: bool,
 }
 
 /// A handshake that was handed over.
@@ -157,8 +169,10 @@ impl UnderWay {
     }
 
     fn is_one_of_few(&self) -> bool {
-        let few = if TALK.with(|talk| talk.goes_on(Instant::now())) { FEWER } else { FEW };
-        self.0.state.lock().under_way <= few
+        let talk = TALK.with(|talk| talk.goes_on(Instant::now()));
+        let mut state = self.0.state.lock();
+        state.beside_talk = talk;
+        state.under_way <= if talk { FEWER } else { FEW }
     }
 }
 
@@ -192,11 +206,17 @@ impl Crowd {
     /// Makes handshakes until none is under way any more and none has come for a while.
     fn serve(&self) {
         sys::come_after(NICE, SLICE);
+        let mut pace = Pace::default();
         let mut state = self.state.lock();
         loop {
             if let Some((_, handshake)) = state.ready.pop_first() {
+                let beside_talk = state.beside_talk;
                 drop(state);
+                let begun = Instant::now();
                 handshake.step();
+                if let Some(rest) = pace.worked(begun, Instant::now()).filter(|_| beside_talk) {
+                    thread::sleep(rest);
+                }
                 state = self.state.lock();
             } else if self.come.wait_for(&mut state, PATIENCE).timed_out()
                 && state.ready.is_empty()
@@ -206,6 +226,31 @@ impl Crowd {
                 return;
             }
         }
+    }
+}
+
+/// How a thread shares a processor with conversations.
+#[derive(Default)]
+struct Pace {
+    /// When this crowd began, and when there was last something to do for it.
+    crowd: Option<(Instant, Instant)>,
+    /// What it has not rested for.
+    owed: Duration,
+}
+
+impl Pace {
+    /// A step was made: how long to rest after it.
+    fn worked(&mut self, from: Instant, to: Instant) -> Option<Duration> {
+        let begun = match self.crowd {
+            Some((begun, last)) if from.saturating_duration_since(last) < PAUSE => begun,
+            _ => from,
+        };
+        self.crowd = Some((begun, to));
+        if to.saturating_duration_since(begun) > SPELL {
+            return None;
+        }
+        self.owed += to.saturating_duration_since(from) * REST;
+        (self.owed >= *RESTS.start()).then(|| std::mem::take(&mut self.owed).min(*RESTS.end()))
     }
 }
 
@@ -344,6 +389,40 @@ mod tests {
             assert_eq!(by_itself().await, FEWER);
             tokio::time::sleep(PAUSE).await;
             assert_eq!(by_itself().await, FEW, "the conversation is over");
+        });
+    }
+
+    #[test]
+    fn it_rests_for_longer_than_it_works_and_a_crowd_that_goes_on_does_not_wait() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let step = Duration::from_micros(150);
+        let (mut now, mut worked, mut made) = (start, Duration::ZERO, 0);
+        while now < start + SPELL {
+            let rest = pace.worked(now, now + step).unwrap_or_default();
+            (now, worked, made) = (now + step + rest, worked + step, made + 1);
+        }
+        let share = worked.as_secs_f64() / now.duration_since(start).as_secs_f64();
+        assert!((0.19..0.22).contains(&share), "{share} of a processor, {made} steps");
+        let long = Duration::from_secs(3);
+        assert_eq!(pace.worked(now, now + long), None, "this crowd has waited enough");
+        let next = now + long + PAUSE;
+        assert_eq!(pace.worked(next, next + step), Some(step * REST), "and this is another");
+        assert_eq!(pace.worked(next + step, next + long / 10), Some(*RESTS.end()), "it was held up itself");
+    }
+
+    #[test]
+    fn beside_a_conversation_the_thread_rests() {
+        run(async {
+            let work = || async {
+                step().await;
+                let until = Instant::now() + Duration::from_millis(1);
+                while Instant::now() < until {}
+            };
+            answered_again();
+            let begun = Instant::now();
+            all_of((0..60).map(|_| tokio::spawn(made(work()))).collect()).await;
+            let took = begun.elapsed();
+            assert!(took > Duration::from_millis(50) * (1 + REST), "{took:?}");
         });
     }
 

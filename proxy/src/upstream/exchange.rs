@@ -10,18 +10,16 @@ use std::any::Any;
 
 /// What is sent. In a box: it goes through many hands, and each one's future would have room for it, most of which stays
 /// unused and keeps a processor's cache from holding what all requests under way need.
-pub type Message = Box<Request<Body>>;
+pub type Message = Box<Outgoing>;
 
 /// A request on its way out.
 pub struct Outgoing {
-    /// What is sent.
-    pub message: Message,
+    /// Head and body.
+    pub request: Request<Body>,
     /// Its head as the client wrote it, where the client spoke HTTP/1.
     pub spelling: Option<Spelling>,
     /// The way back for interim responses, where the client can get them.
     pub interim: Option<Interim>,
-    /// Whether to take a new connection, where one is lent to one request at a time.
-    pub fresh: bool,
 }
 
 /// A response, and the hold on the connection it comes over: dropped when the response has ended, it gives the
@@ -42,11 +40,11 @@ pub struct Unsent {
     /// Why.
     pub error: Error,
     /// The request itself, where not a byte of it had left.
-    pub request: Option<Message>,
+    pub message: Option<Message>,
 }
 
 impl Unsent {
-    pub(super) fn never_sent(error: Error, request: Message) -> Self {
-        Self { error: error.retry_is(RetrySafety::NeverSent), request: Some(request) }
+    pub(super) fn never_sent(error: Error, message: Message) -> Self {
+        Self { error: error.retry_is(RetrySafety::NeverSent), message: Some(message) }
     }
 }

@@ -60,24 +60,24 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub(super) async fn exchange(&self, outgoing: Outgoing, reused: bool) -> Result<Answer, Unsent> {
-        let Outgoing { mut message, spelling, interim, .. } = outgoing;
-        let body = std::mem::replace(message.body_mut(), Body::Empty);
-        let sending = Sending::of_request(message.headers(), &body);
+    pub(super) async fn exchange(&self, mut message: Message, reused: bool) -> Result<Answer, Unsent> {
+        let body = std::mem::replace(message.request.body_mut(), Body::Empty);
+        let sending = Sending::of_request(message.request.headers(), &body);
         let mut pump = Pump { sending, body, state: Sent::Nothing, taken: SmallVec::new() };
         if pump.sending == Sending::Exact(0)
             && let Err(error) = poll_fn(|cx| pump.poll_nothing(cx)).await
         {
-            return Err(Unsent { error, request: None });
+            return Err(Unsent { error, message: None });
         }
         {
             let mut conn = self.conn.lock();
             conn.sent = false;
             let out = conn.out.buffer();
-            request_head(out, message.method(), message.uri(), message.headers(), spelling.as_ref(), pump.sending);
+            let Outgoing { request, spelling, .. } = &*message;
+            request_head(out, request.method(), request.uri(), request.headers(), spelling.as_ref(), pump.sending);
         }
-        let to_head = message.method() == Method::HEAD;
-        match poll_fn(|cx| self.poll_exchange(&mut pump, to_head, interim.as_ref(), cx)).await {
+        let to_head = message.request.method() == Method::HEAD;
+        match poll_fn(|cx| self.poll_exchange(&mut pump, to_head, message.interim.as_ref(), cx)).await {
             Ok(head) => Ok(Answer { head, sending: self.send_on(pump) }),
             Err(why) => Err(self.unsent(why, message, pump, reused)),
         }
@@ -122,10 +122,10 @@ impl Connection {
         if !sent && matches!(pump.state, Sent::Nothing | Sent::Broken) && !matches!(why, Failure::Body(_)) {
             let kind = if reused { Kind::StaleConnection } else { Kind::UpstreamClosed };
             let error = Error::new(kind).because(why.story()).retry_is(RetrySafety::NeverSent);
-            *message.body_mut() = pump.body.again(pump.taken);
-            return Unsent { error, request: Some(message) };
+            *message.request.body_mut() = pump.body.again(pump.taken);
+            return Unsent { error, message: Some(message) };
         }
-        Unsent { error: classify(why, reused), request: None }
+        Unsent { error: classify(why, reused), message: None }
     }
 }
 
@@ -335,9 +335,9 @@ mod tests {
         drop(theirs);
         ours.readable().await.unwrap();
         let connection = Connection::new(Io::plain(ours), None, Alive::new(&Arc::default(), None));
-        let message = Box::new(http::Request::post("http://a/").body(body).unwrap());
-        let outgoing = Outgoing { message, spelling: None, interim: None, fresh: false };
-        connection.exchange(outgoing, true).await.err().unwrap()
+        let request = http::Request::post("http://a/").body(body).unwrap();
+        let message = Box::new(Outgoing { request, spelling: None, interim: None });
+        connection.exchange(message, true).await.err().unwrap()
     }
 
     fn body() -> Body {
@@ -349,7 +349,7 @@ mod tests {
     async fn what_goes_to_another_connection_goes_whole_though_it_had_been_read() {
         let unsent = sent_to_one_that_is_gone(true, body()).await;
         assert_eq!(unsent.error.kind(), Kind::StaleConnection);
-        let again = unsent.request.expect("nothing of it has left").into_body();
+        let again = unsent.message.expect("nothing of it has left").request.into_body();
         assert!(!again.is_end_stream() && again.size_hint().exact().is_none());
         let whole = again.collect().await.unwrap();
         assert_eq!(whole.trailers().unwrap()["x-end"], "1");
@@ -360,6 +360,6 @@ mod tests {
     async fn what_has_left_in_part_goes_nowhere_else() {
         let unsent = sent_to_one_that_is_gone(false, body()).await;
         assert_eq!(unsent.error.kind(), Kind::StaleConnection);
-        assert!(unsent.request.is_none());
+        assert!(unsent.message.is_none());
     }
 }

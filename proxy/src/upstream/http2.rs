@@ -11,7 +11,7 @@ mod tests;
 pub(super) use pool::{Shared, at_limit};
 pub(super) use task::{Windows, open};
 
-use super::exchange::{Exchange, Message, Unsent};
+use super::exchange::{Exchange, Message, Outgoing, Unsent};
 use crate::{
     body::{Body, Interim},
     error::{Error, Kind, Result, RetrySafety},
@@ -78,21 +78,15 @@ impl Connection {
         self.state.streams.load(Relaxed)
     }
 
-    /// Sends a request and waits for its response's headers; `interim` is where responses before that go. Dropped before
-    /// that, it resets the stream.
-    async fn send(
-        &mut self,
-        request: Message,
-        interim: Option<&Interim>,
-        stream: Stream,
-        reused: bool,
-    ) -> Result<Exchange, Unsent> {
+    /// Sends a request and waits for its response's headers. Dropped before that, it resets the stream.
+    async fn send(&mut self, message: Message, stream: Stream, reused: bool) -> Result<Exchange, Unsent> {
         if let Err(error) = poll_fn(|cx| self.h2.poll_ready(cx)).await {
             // GOAWAY has come, or the connection is gone: nothing was sent.
             self.state.closed.store(true, Relaxed);
             let kind = if reused { Kind::StaleConnection } else { Kind::UpstreamClosed };
-            return Err(Unsent::never_sent(kind.because(error), request));
+            return Err(Unsent::never_sent(kind.because(error), message));
         }
+        let Outgoing { request, interim, .. } = *message;
         let (mut answer, mut upload) = self.begin(request).map_err(unsent)?;
         let mut told = 0;
         let response = poll_fn(|cx| {
@@ -102,7 +96,7 @@ impl Connection {
                 Some(Poll::Ready(Err(Broken::ByCaller(error)))) => return Poll::Ready(Err(error)),
                 Some(Poll::Pending) | None => {}
             }
-            if let Some(interim) = interim {
+            if let Some(interim) = &interim {
                 ready!(poll_interim(&mut answer, interim, &mut told, cx))?;
             }
             Pin::new(&mut answer).poll(cx).map_err(classify)
@@ -121,7 +115,7 @@ impl Connection {
     }
 
     /// Sends a request's head. What there is of a body is to be sent besides.
-    fn begin(&mut self, request: Message) -> Result<(ResponseFuture, Option<Sending<Body>>)> {
+    fn begin(&mut self, request: Request<Body>) -> Result<(ResponseFuture, Option<Sending<Body>>)> {
         let (parts, body) = request.into_parts();
         let mut head = Request::from_parts(parts, ());
         prepare(&mut head, &body);
@@ -151,7 +145,7 @@ fn poll_interim(
 }
 
 fn unsent(error: Error) -> Unsent {
-    Unsent { error, request: None }
+    Unsent { error, message: None }
 }
 
 /// Gives a head what HTTP/2 wants, and takes away what it forbids.

@@ -6,7 +6,7 @@
 
 use super::{
     connect::{ConnectionCount, Dialer, Place},
-    exchange::{Exchange, Outgoing, Unsent},
+    exchange::{Exchange, Message, Unsent},
     http1,
     http2::{self, at_limit},
     idle::{IdlePool, Lease},
@@ -66,20 +66,22 @@ impl Pool {
     }
 
     /// Sends one request, at `now`, and waits for its response's headers. The message's version chooses the protocol.
+    /// `fresh`: over a new connection, where one is lent to one request at a time.
     pub async fn send(
         &self,
         client: Client,
         dialer: &Dialer,
-        outgoing: Outgoing,
+        message: Message,
+        fresh: bool,
         now: Instant,
     ) -> Result<Exchange, Unsent> {
         let Some(worker) = self.workers.get(client.worker).or_else(|| self.workers.first()) else {
-            return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), outgoing.message));
+            return Err(Unsent::never_sent(Kind::Internal.detail("a pool without threads"), message));
         };
-        if outgoing.message.version() == Version::HTTP_2 {
-            worker.http2.send(dialer, self.place(), outgoing.message, outgoing.interim.as_ref()).await
+        if message.request.version() == Version::HTTP_2 {
+            worker.http2.send(dialer, self.place(), message).await
         } else {
-            self.send_http1(worker, client, dialer, outgoing, now).await
+            self.send_http1(worker, client, dialer, message, fresh, now).await
         }
     }
 
@@ -88,34 +90,34 @@ impl Pool {
         worker: &Arc<Worker>,
         client: Client,
         dialer: &Dialer,
-        mut outgoing: Outgoing,
+        mut message: Message,
+        mut fresh: bool,
         mut now: Instant,
     ) -> Result<Exchange, Unsent> {
-        let once = !outgoing.message.method().is_idempotent();
+        let once = !message.request.method().is_idempotent();
         loop {
-            let idle = (!outgoing.fresh).then(|| worker.idle.take(client, dialer.idle_timeout, once, now)).flatten();
+            let idle = (!fresh).then(|| worker.idle.take(client, dialer.idle_timeout, once, now)).flatten();
             let (connection, reused, age) = match idle {
                 Some((connection, age)) => (connection, true, age),
                 // Boxed: it is large, and rare.
-                None => match Box::pin(self.wait_or_dial(worker, client, dialer, outgoing.fresh)).await {
+                None => match Box::pin(self.wait_or_dial(worker, client, dialer, fresh)).await {
                     Ok((connection, reused)) => (connection, reused, Duration::ZERO),
-                    Err(error) => return Err(Unsent::never_sent(error, outgoing.message)),
+                    Err(error) => return Err(Unsent::never_sent(error, message)),
                 },
             };
-            let (spelling, interim) = (outgoing.spelling.clone(), outgoing.interim.clone());
-            let unsent = match connection.exchange(outgoing, reused).await {
+            let unsent = match connection.exchange(message, reused).await {
                 Ok(answer) => return Ok(worker.lend(dialer, client, connection, answer, reused)),
                 Err(unsent) => unsent,
             };
             if unsent.error.kind() == Kind::StaleConnection {
                 worker.idle.habits.closed_after(age);
             }
-            match unsent.request {
+            match unsent.message {
                 // Closed before a byte had left: the next one, or a new one.
-                Some(same) if reused => outgoing = Outgoing { message: same, spelling, interim, fresh: true },
-                request => return Err(Unsent { error: unsent.error, request }),
+                Some(same) if reused => message = same,
+                message => return Err(Unsent { error: unsent.error, message }),
             }
-            now = Instant::now();
+            (fresh, now) = (true, Instant::now());
         }
     }
 

@@ -2,7 +2,6 @@
 
 use super::{Connection, Stream};
 use crate::{
-    body::Interim,
     error::{Error, Kind, Result},
     upstream::{
         connect::{Dialer, MAX_STREAMS, Place},
@@ -35,8 +34,7 @@ impl Shared {
         &self,
         dialer: &Dialer,
         place: Place<'_>,
-        mut request: Message,
-        interim: Option<&Interim>,
+        mut message: Message,
     ) -> Result<Exchange, Unsent> {
         let mut reused = true;
         // A connection that is going away gives the request back: at most three times, then it is the endpoint's fault.
@@ -48,18 +46,18 @@ impl Shared {
                         reused = !fresh;
                         (connection, stream)
                     }
-                    Err(error) => return Err(Unsent::never_sent(error, request)),
+                    Err(error) => return Err(Unsent::never_sent(error, message)),
                 },
             };
-            match connection.send(request, interim, stream, reused).await {
+            match connection.send(message, stream, reused).await {
                 Ok(exchange) => return Ok(exchange),
-                Err(unsent) => match unsent.request {
-                    Some(same) => request = same,
+                Err(unsent) => match unsent.message {
+                    Some(same) => message = same,
                     None => return Err(unsent),
                 },
             }
         }
-        Err(Unsent::never_sent(Kind::UpstreamClosed.detail("its connections close at once"), request))
+        Err(Unsent::never_sent(Kind::UpstreamClosed.detail("its connections close at once"), message))
     }
 
     /// A connection, and whether it is new.

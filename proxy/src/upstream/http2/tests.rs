@@ -30,13 +30,14 @@ async fn pair(window: u32) -> (Connection, Peer, Arc<ConnectionCount>) {
     (ours, theirs, count)
 }
 
-fn request(body: Body) -> Request<Body> {
-    Request::post("http://a/x").body(body).unwrap()
+fn message(body: Body, interim: Option<Interim>) -> Message {
+    let request = Request::post("http://a/x").body(body).unwrap();
+    Box::new(Outgoing { request, spelling: None, interim })
 }
 
 async fn send(connection: &Connection, body: Body) -> Result<Exchange, Unsent> {
     let stream = Stream::start(&connection.state);
-    connection.clone().send(request(body).into(), None, stream, true).await
+    connection.clone().send(message(body, None), stream, true).await
 }
 
 /// A body that somebody else sends, and that somebody.
@@ -107,7 +108,7 @@ async fn interim_responses_are_passed_on_and_too_many_are_a_fault() {
         let mine = async {
             let send = async || {
                 let stream = Stream::start(&ours.state);
-                ours.clone().send(request(Body::Empty).into(), Some(&interim), stream, true).await
+                ours.clone().send(message(Body::Empty, Some(interim.clone())), stream, true).await
             };
             assert_eq!(send().await.ok().unwrap().response.status(), StatusCode::OK);
             assert_eq!(send().await.err().unwrap().error.kind(), Kind::UpstreamProtocolError);
@@ -243,7 +244,7 @@ async fn what_was_not_processed_is_told_from_what_was_reset() {
         let (_, answer) = tokio::join!(theirs, send(&ours, Body::Empty));
         let unsent = answer.err().unwrap();
         assert_eq!((unsent.error.kind(), unsent.error.retry().is_always_safe()), (kind, safe), "{reason:?}");
-        assert!(unsent.request.is_none());
+        assert!(unsent.message.is_none());
     }
 }
 
@@ -284,7 +285,7 @@ async fn above_the_last_stream_of_a_goaway_nothing_was_processed() {
             // A further one is not sent, and comes back whole.
             let unsent = send(&ours, Body::Empty).await.err().unwrap();
             assert_eq!(unsent.error.kind(), Kind::StaleConnection);
-            assert!(unsent.request.is_some() && ours.is_closed());
+            assert!(unsent.message.is_some() && ours.is_closed());
         };
         tokio::join!(theirs, ours);
     }
