@@ -34,7 +34,7 @@ const MOST_KIB: u64 = 64 * 1024;
 /// How many times its calm p99 a well-behaved client may wait.
 const RATIO: u32 = 5;
 /// A p99 below this is as good as any: a machine with other work (other tests run beside these) has such pauses in calm too.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 25 });
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 15 });
 
 type Flood = fn(SocketAddr, Arc<Counted>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
