@@ -34,7 +34,9 @@ const MOST_KIB: u64 = 64 * 1024;
 /// How many times its calm p99 a well-behaved client may wait.
 const RATIO: u32 = 5;
 /// A p99 below this is as good as any: a machine with other work (other tests run beside these) has such pauses in calm too.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 15 });
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 75 } else { 15 });
+/// What the machine's other work did to a p99 in a development build is not seen so often in a row.
+const ATTEMPTS: usize = if cfg!(debug_assertions) { 3 } else { 1 };
 
 type Flood = fn(SocketAddr, Arc<Counted>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -270,7 +272,8 @@ fn memory(path: &Path) -> u64 {
     [&path.client, &path.server].iter().map(|s| s.process.as_ref().map_or(0, Process::rss_kib)).max().unwrap_or(0)
 }
 
-async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> {
+/// The outer error is of memory, the inner one of what the well-behaved client waited.
+async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<Result<(), String>, String> {
     let mut client = WellBehaved::new(path);
     let (before, calm) = (memory(path), client.p99(FLOOD / 2));
     let counted = Arc::new(Counted::default());
@@ -301,9 +304,8 @@ async fn withstand(path: &Path, name: &str, flood: Flood) -> Result<(), String> 
         counted.sent.load(Ordering::Relaxed) / 1024
     );
     eprintln!("{told}");
-    let fine =
-        counted.sent.load(Ordering::Relaxed) > 0 && peak <= before + MOST_KIB && under <= (calm * RATIO).max(FLOOR);
-    if fine { Ok(()) } else { Err(told) }
+    let fine = counted.sent.load(Ordering::Relaxed) > 0 && peak <= before + MOST_KIB;
+    if fine { Ok((under <= (calm * RATIO).max(FLOOR)).then_some(()).ok_or(told)) } else { Err(told) }
 }
 
 fn rss_kib(pid: u32) -> u64 {
@@ -333,8 +335,15 @@ async fn all(floods: &[(&str, Flood)]) {
     let room_before = room(&path);
     let mut failures = vec![];
     for (name, flood) in floods {
-        if let Err(why) = withstand(&path, name, *flood).await {
-            failures.push(why);
+        for attempt in 1.. {
+            match withstand(&path, name, *flood).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) if attempt < ATTEMPTS => {}
+                Ok(Err(why)) | Err(why) => {
+                    failures.push(why);
+                    break;
+                }
+            }
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
