@@ -90,7 +90,7 @@ pub enum Part {
 /// So many requests tell what one in a thousand takes.
 const ENOUGH: u32 = 10_000;
 /// The shortest and the longest time at a fixed rate, unless longer is asked for.
-const LONG: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)];
+const LONG: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 
 impl Args {
     /// How often.
