@@ -23,6 +23,14 @@ struct Aim {
     what: String,
     figure: Option<f64>,
     bound: Bound,
+    /// The same figure of a relay that parses nothing: where it is near the bound or above, no proxy can do much.
+    floor: Option<f64>,
+}
+
+impl Aim {
+    fn new(item: u8, what: String, figure: Option<f64>, bound: Bound) -> Self {
+        Self { item, what, figure, bound, floor: None }
+    }
 }
 
 enum Bound {
@@ -58,7 +66,7 @@ impl Aims<'_> {
         for (scenario, mode, kind, most) in over {
             let what = format!("CPU per request over that of {kind}: {}, {mode}", scenario.title());
             let figure = self.ratio(scenario, mode, kind, |row| &row.cpu);
-            aims.push(Aim { item: 1, what, figure, bound: Bound::AtMost(most) });
+            aims.push(Aim::new(1, what, figure, Bound::AtMost(most)));
         }
         for (scenario, kind, least) in [
             (Scenario::Http1, Kind::Haproxy, 1.0),
@@ -67,7 +75,7 @@ impl Aims<'_> {
         ] {
             let what = format!("Requests a second over those of {kind}: {}", scenario.title());
             let figure = self.ratio(scenario, Mode::Closed, kind, |row| &row.per_second);
-            aims.push(Aim { item: 1, what, figure, bound: Bound::AtLeast(least) });
+            aims.push(Aim::new(1, what, figure, Bound::AtLeast(least)));
         }
     }
 
@@ -78,12 +86,14 @@ impl Aims<'_> {
                 for (at, q) in QUANTILES.iter().enumerate() {
                     for (kind, most) in [(Kind::Envoy, 0.5), (Kind::Haproxy, 1.0)] {
                         let added = |kind| self.added(scenario, mode, kind, at);
-                        let figure = added(Kind::Weir)
-                            .zip(added(kind))
-                            .and_then(|(weir, other)| (other > 0.0).then(|| weir.max(0.0) / other));
+                        let over = |own| {
+                            let (own, other) = added(own).zip(added(kind))?;
+                            (other > 0.0).then(|| own.max(0.0) / other)
+                        };
+                        let (figure, floor) = (over(Kind::Weir), over(Kind::Relay));
                         let q = q * 100.0;
                         let what = format!("Added p{q} over that of {kind}: {}, {mode}", scenario.title());
-                        aims.push(Aim { item: 2, what, figure, bound: Bound::AtMost(most) });
+                        aims.push(Aim { floor, ..Aim::new(2, what, figure, Bound::AtMost(most)) });
                     }
                 }
             }
@@ -100,10 +110,10 @@ impl Aims<'_> {
             let best = Kind::PEERS.into_iter().filter_map(speed).max_by(f64::total_cmp);
             let figure = speed(Kind::Weir).zip(best).map(|(weir, best)| weir / best);
             let what = format!("Throughput over the best peer's: {}", scenario.title());
-            aims.push(Aim { item: 3, what, figure, bound: Bound::AtLeast(1.0) });
+            aims.push(Aim::new(3, what, figure, Bound::AtLeast(1.0)));
             let what = format!("CPU per byte over the relay's: {}", scenario.title());
             let figure = self.ratio(scenario, Mode::Closed, Kind::Relay, |row| &row.cpu);
-            aims.push(Aim { item: 3, what, figure, bound: Bound::AtMost(1.2) });
+            aims.push(Aim::new(3, what, figure, Bound::AtMost(1.2)));
         }
     }
 
@@ -111,14 +121,14 @@ impl Aims<'_> {
     fn connections(&self, aims: &mut Vec<Aim>) {
         let figure = self.ratio(Scenario::Connect, Mode::Closed, Kind::Haproxy, |row| &row.cpu);
         let what = format!("CPU per request over that of {}: {}", Kind::Haproxy, Scenario::Connect.title());
-        aims.push(Aim { item: 4, what, figure, bound: Bound::AtMost(1.0) });
+        aims.push(Aim::new(4, what, figure, Bound::AtMost(1.0)));
         for (name, what, least) in
             [("Full handshakes", What::Handshakes, 1.3), ("Resumed handshakes", What::Resumptions, 1.6)]
         {
             let figure = |kind| self.0.figure(what, kind);
             let figure = figure(Kind::Weir).zip(figure(Kind::Envoy)).map(|(weir, envoy)| weir / envoy);
             let what = format!("{name} a CPU second over those of {}", Kind::Envoy);
-            aims.push(Aim { item: 4, what, figure, bound: Bound::AtLeast(least) });
+            aims.push(Aim::new(4, what, figure, Bound::AtLeast(least)));
         }
     }
 
@@ -135,11 +145,11 @@ impl Aims<'_> {
         ];
         for (what, name, most) in figures {
             let figure = self.0.figure(what, Kind::Weir);
-            aims.push(Aim { item: 5, what: name.into(), figure, bound: Bound::AtMost(most) });
+            aims.push(Aim::new(5, name.into(), figure, Bound::AtMost(most)));
         }
         let figure = self.variant(Scenario::Http1, Kind::Weir, Kind::WeirTwo).map(|ratio| 2.0 * ratio);
         let what = "Requests per CPU-bound second of two threads over those of one: HTTP/1.1".into();
-        aims.push(Aim { item: 5, what, figure, bound: Bound::AtLeast(1.8) });
+        aims.push(Aim::new(5, what, figure, Bound::AtLeast(1.8)));
     }
 
     /// 6 and 7: policies, and the size of the mesh.
@@ -157,7 +167,7 @@ impl Aims<'_> {
                 }
                 let what = format!("CPU per request of {kind} over {base}: {}", scenario.title());
                 let figure = self.variant(scenario, kind, base);
-                aims.push(Aim { item, what, figure, bound: Bound::AtMost(most) });
+                aims.push(Aim::new(item, what, figure, Bound::AtMost(most)));
             }
         }
     }
@@ -191,7 +201,7 @@ impl Display for Aims<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n## Aims\n")?;
         let aims = self.all();
-        let mut table = Table::new(["", "what", "figure", "bound", "met"]);
+        let mut table = Table::new(["", "what", "figure", "bound", "met", "the floor's figure"]);
         let mut unmeasured = BTreeSet::new();
         for aim in &aims {
             let Some(figure) = aim.figure else {
@@ -204,9 +214,11 @@ impl Display for Aims<'_> {
             };
             let met = if met { "yes" } else { "**no**" };
             let digits = crate::measure::digits(figure);
-            table.row(aim.item, [aim.what.clone(), format!("{figure:.digits$}"), bound, met.into()]);
+            let floor = aim.floor.map_or("–".into(), |floor| format!("{floor:.2}"));
+            table.row(aim.item, [aim.what.clone(), format!("{figure:.digits$}"), bound, met.into(), floor]);
         }
         write!(f, "{table}")?;
+        writeln!(f, "\nThe floor's figure is that of a TLS relay that parses nothing, against the same contestant.")?;
         if !unmeasured.is_empty() {
             let items: Vec<_> = unmeasured.iter().map(ToString::to_string).collect();
             writeln!(f, "\nNot all was measured in this run: something is missing of {}.", items.join(", "))?;
@@ -225,8 +237,20 @@ mod tests {
         results.note(What::Binary, Kind::Weir, 9.0);
         results.note(What::IdleMemory, Kind::Weir, 11.0);
         let page = Aims(&results).to_string();
-        assert!(page.contains("| 5 | The program, MiB | 9.00 | ≤ 10 | yes |"), "{page}");
-        assert!(page.contains("| 5 | Memory of an idle sidecar, MiB | 11.0 | ≤ 8 | **no** |"), "{page}");
+        assert!(page.contains("| 5 | The program, MiB | 9.00 | ≤ 10 | yes | – |"), "{page}");
+        assert!(page.contains("| 5 | Memory of an idle sidecar, MiB | 11.0 | ≤ 8 | **no** | – |"), "{page}");
         assert!(page.contains("something is missing of 1, 2, 4, 5, 6, 7."), "{page}");
+    }
+
+    #[test]
+    fn a_latency_stands_beside_what_the_floor_has() {
+        let mut results = Results::default();
+        for (kind, p50) in [(Kind::Direct, 0.2), (Kind::Weir, 0.4), (Kind::Envoy, 1.0), (Kind::Relay, 0.3)] {
+            let row = results.rows.entry((Scenario::Http1, Mode::Rate(LOW), kind)).or_default();
+            row.latency.iter_mut().for_each(|rounds| rounds.push(p50));
+        }
+        let page = Aims(&results).to_string();
+        let line = page.lines().find(|line| line.contains("Added p99.9 over that of Envoy")).unwrap();
+        assert!(line.ends_with("| 0.25 | ≤ 0.5 | yes | 0.12 |"), "{line}");
     }
 }
