@@ -88,7 +88,7 @@ impl Aims<'_> {
                         let added = |kind| self.added(scenario, mode, kind, at);
                         let over = |own| {
                             let (own, other) = added(own).zip(added(kind))?;
-                            (other > 0.0).then(|| own.max(0.0) / other)
+                            (other > 0.0).then(|| own / other)
                         };
                         let (figure, floor) = (over(Kind::Weir), over(Kind::Relay));
                         let q = q * 100.0;
@@ -212,19 +212,29 @@ impl Display for Aims<'_> {
                 Bound::AtMost(most) => (format!("≤ {most}"), figure <= most),
                 Bound::AtLeast(least) => (format!("≥ {least}"), figure >= least),
             };
-            let met = if met { "yes" } else { "**no**" };
-            let digits = crate::measure::digits(figure);
-            let floor = aim.floor.map_or("–".into(), |floor| format!("{floor:.2}"));
-            table.row(aim.item, [aim.what.clone(), format!("{figure:.digits$}"), bound, met.into(), floor]);
+            let met = match met {
+                _ if figure < 0.0 => "–",
+                true => "yes",
+                false => "**no**",
+            };
+            let floor = aim.floor.map_or("–".into(), said);
+            table.row(aim.item, [aim.what.clone(), said(figure), bound, met.into(), floor]);
         }
         write!(f, "{table}")?;
         writeln!(f, "\nThe floor's figure is that of a TLS relay that parses nothing, against the same contestant.")?;
+        writeln!(f, "A dash: nothing was added that could be told from what the same load had without a proxy.")?;
         if !unmeasured.is_empty() {
             let items: Vec<_> = unmeasured.iter().map(ToString::to_string).collect();
             writeln!(f, "\nNot all was measured in this run: something is missing of {}.", items.join(", "))?;
         }
         Ok(())
     }
+}
+
+/// A figure; a dash for one below zero: what was slower without a proxy says nothing of one.
+fn said(figure: f64) -> String {
+    let digits = crate::measure::digits(figure);
+    if figure < 0.0 { "–".into() } else { format!("{figure:.digits$}") }
 }
 
 #[cfg(test)]
@@ -252,5 +262,17 @@ mod tests {
         let page = Aims(&results).to_string();
         let line = page.lines().find(|line| line.contains("Added p99.9 over that of Envoy")).unwrap();
         assert!(line.ends_with("| 0.25 | ≤ 0.5 | yes | 0.12 |"), "{line}");
+    }
+
+    #[test]
+    fn nothing_is_claimed_where_no_proxy_was_slower() {
+        let mut results = Results::default();
+        for (kind, latency) in [(Kind::Direct, 0.5), (Kind::Weir, 0.4), (Kind::Envoy, 1.0), (Kind::Relay, 0.3)] {
+            let row = results.rows.entry((Scenario::Http1, Mode::Rate(LOW), kind)).or_default();
+            row.latency.iter_mut().for_each(|rounds| rounds.push(latency));
+        }
+        let page = Aims(&results).to_string();
+        let line = page.lines().find(|line| line.contains("Added p99.9 over that of Envoy")).unwrap();
+        assert!(line.ends_with("| – | ≤ 0.5 | – | – |"), "{line}");
     }
 }
