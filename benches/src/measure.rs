@@ -36,9 +36,20 @@ impl Rounds {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| combine(*a, *b)).collect())
     }
 
+    /// Round by round, how many times the same round of another this is; rounds in which that was nothing are left out.
+    pub fn over(&self, other: &Self) -> Self {
+        let ratio = |(own, other): (&f64, &f64)| (*other > 0.0).then(|| own / other);
+        Self(self.0.iter().zip(&other.0).filter_map(ratio).collect())
+    }
+
     /// The greatest; negative infinity of none.
     pub fn highest(&self) -> f64 {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// The least; infinity of none.
+    pub fn lowest(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -57,12 +68,10 @@ impl Extend<f64> for Rounds {
 impl fmt::Display for Rounds {
     /// `median (lowest–highest)`, or a dash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sorted = self.sorted();
-        let (Some(median), Some(low), Some(high)) = (self.median(), sorted.first(), sorted.last()) else {
-            return f.write_str("–");
-        };
-        let digits = digits(*high);
-        if sorted.len() == 1 {
+        let Some(median) = self.median() else { return f.write_str("–") };
+        let (low, high) = (self.lowest(), self.highest());
+        let digits = digits(high);
+        if self.0.len() == 1 {
             return write!(f, "{median:.digits$}");
         }
         write!(f, "{median:.digits$} ({low:.digits$}–{high:.digits$})")
@@ -104,6 +113,15 @@ mod tests {
         assert_eq!(rounds.with(&others, |a, b| a - b).to_string(), "0.50 (0.00–2.00)");
         rounds.push(10.0);
         assert_eq!(rounds.median(), Some(2.5));
-        assert_eq!(rounds.highest(), 10.0);
+        assert_eq!((rounds.lowest(), rounds.highest()), (1.0, 10.0));
+    }
+
+    #[test]
+    fn a_ratio_is_of_the_same_rounds() {
+        let (mut own, mut other) = (Rounds::default(), Rounds::default());
+        // The machine is half as fast in the second round, and in the fourth the other has nothing.
+        own.extend([10.0, 20.0, 11.0, 10.0]);
+        other.extend([10.0, 20.0, 10.0, 0.0]);
+        assert_eq!(own.over(&other).to_string(), "1.00 (1.00–1.10)");
     }
 }

@@ -111,7 +111,8 @@ async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) ->
         let in_turn = in_turn(contestants, round);
         for scenario in args.scenarios() {
             eprintln!("round {round} of {rounds}: {scenario:?}");
-            for &contestant in &in_turn {
+            // There and back: what the machine gains or loses meanwhile, everyone has the same of.
+            for &contestant in in_turn.iter().chain(in_turn.iter().rev()) {
                 turn(scenario, contestant, Mode::Closed, args.lasts(), results).await?;
             }
             if !scenario.at_fixed_rates() {

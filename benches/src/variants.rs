@@ -53,7 +53,11 @@ pub async fn measure(
     for round in 1..=rounds {
         eprintln!("variants: round {round} of {rounds}");
         for scenario in SCENARIOS {
-            for pair in in_turn(&pairs, round) {
+            let mut in_turn = in_turn(&pairs, round);
+            if round % 2 == 0 {
+                in_turn.reverse();
+            }
+            for pair in in_turn {
                 turn(scenario, pair, Mode::Closed, args.lasts(), &mut own).await?;
             }
         }

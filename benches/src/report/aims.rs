@@ -3,11 +3,12 @@
 use super::table::Table;
 use crate::{
     contestant::Kind,
-    measure::Rounds,
+    measure::{Rounds, digits},
     results::{Mode, QUANTILES, Results, What},
     scenario::Scenario,
 };
 use std::{
+    cmp::Ordering,
     collections::BTreeSet,
     fmt::{self, Display},
 };
@@ -21,14 +22,40 @@ const LOW: u32 = 200;
 struct Aim {
     item: u8,
     what: String,
-    figure: Option<f64>,
+    figure: Option<Figure>,
     bound: Bound,
     /// The same figure of a relay that parses nothing: where it is near the bound or above, no proxy can do much.
-    floor: Option<f64>,
+    floor: Option<Figure>,
+}
+
+/// The middle, and the rounds that it lies between.
+struct Figure {
+    middle: f64,
+    rounds: Rounds,
+}
+
+impl Figure {
+    /// The median of rounds.
+    fn of(rounds: Rounds) -> Option<Self> {
+        Some(Self { middle: rounds.median().filter(|middle| middle.is_finite())?, rounds })
+    }
+}
+
+impl Display for Figure {
+    /// `middle (lowest–highest)`; a dash for a middle below zero: what was slower without a proxy says nothing of one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.middle < 0.0 {
+            return f.write_str("–");
+        }
+        let (low, high) = (self.rounds.lowest(), self.rounds.highest());
+        let digits = digits(self.middle);
+        write!(f, "{:.digits$}", self.middle)?;
+        if low < high { write!(f, " ({low:.digits$}–{high:.digits$})") } else { Ok(()) }
+    }
 }
 
 impl Aim {
-    fn new(item: u8, what: String, figure: Option<f64>, bound: Bound) -> Self {
+    fn new(item: u8, what: String, figure: Option<Figure>, bound: Bound) -> Self {
         Self { item, what, figure, bound, floor: None }
     }
 }
@@ -85,10 +112,11 @@ impl Aims<'_> {
             for mode in [Mode::Half, Mode::Rate(LOW)] {
                 for (at, q) in QUANTILES.iter().enumerate() {
                     for (kind, most) in [(Kind::Envoy, 0.5), (Kind::Haproxy, 1.0)] {
-                        let added = |kind| self.added(scenario, mode, kind, at);
                         let over = |own| {
+                            let added = |kind| self.added(scenario, mode, kind, at);
                             let (own, other) = added(own).zip(added(kind))?;
-                            (other > 0.0).then(|| own / other)
+                            let middle = own.median()? / other.median().filter(|other| *other > 0.0)?;
+                            Some(Figure { middle, rounds: own.over(&other) })
                         };
                         let (figure, floor) = (over(Kind::Weir), over(Kind::Relay));
                         let q = q * 100.0;
@@ -106,9 +134,10 @@ impl Aims<'_> {
             if self.0.row(scenario, Mode::Closed, Kind::Weir).is_none() {
                 continue;
             }
-            let speed = |kind| self.0.row(scenario, Mode::Closed, kind)?.per_second.median();
-            let best = Kind::PEERS.into_iter().filter_map(speed).max_by(f64::total_cmp);
-            let figure = speed(Kind::Weir).zip(best).map(|(weir, best)| weir / best);
+            let speed = |kind: &Kind| self.0.row(scenario, Mode::Closed, *kind)?.per_second.median();
+            let best =
+                Kind::PEERS.into_iter().max_by(|a, b| speed(a).partial_cmp(&speed(b)).unwrap_or(Ordering::Equal));
+            let figure = best.and_then(|best| self.ratio(scenario, Mode::Closed, best, |row| &row.per_second));
             let what = format!("Throughput over the best peer's: {}", scenario.title());
             aims.push(Aim::new(3, what, figure, Bound::AtLeast(1.0)));
             let what = format!("CPU per byte over the relay's: {}", scenario.title());
@@ -125,8 +154,9 @@ impl Aims<'_> {
         for (name, what, least) in
             [("Full handshakes", What::Handshakes, 1.3), ("Resumed handshakes", What::Resumptions, 1.6)]
         {
-            let figure = |kind| self.0.figure(what, kind);
-            let figure = figure(Kind::Weir).zip(figure(Kind::Envoy)).map(|(weir, envoy)| weir / envoy);
+            let figure = |kind| self.0.figures.get(&(what, kind));
+            let figure = figure(Kind::Weir).zip(figure(Kind::Envoy));
+            let figure = figure.and_then(|(weir, envoy)| Figure::of(weir.over(envoy)));
             let what = format!("{name} a CPU second over those of {}", Kind::Envoy);
             aims.push(Aim::new(4, what, figure, Bound::AtLeast(least)));
         }
@@ -144,10 +174,11 @@ impl Aims<'_> {
             (What::Start, "From start to ready, ms", 50.0),
         ];
         for (what, name, most) in figures {
-            let figure = self.0.figure(what, Kind::Weir);
+            let figure = self.0.figures.get(&(what, Kind::Weir)).cloned().and_then(Figure::of);
             aims.push(Aim::new(5, name.into(), figure, Bound::AtMost(most)));
         }
-        let figure = self.variant(Scenario::Http1, Kind::Weir, Kind::WeirTwo).map(|ratio| 2.0 * ratio);
+        let figure = self.variant(Scenario::Http1, Kind::Weir, Kind::WeirTwo);
+        let figure = figure.and_then(|one| Figure::of(one.map(|ratio| 2.0 * ratio)));
         let what = "Requests per CPU-bound second of two threads over those of one: HTTP/1.1".into();
         aims.push(Aim::new(5, what, figure, Bound::AtLeast(1.8)));
     }
@@ -166,34 +197,35 @@ impl Aims<'_> {
                     continue;
                 }
                 let what = format!("CPU per request of {kind} over {base}: {}", scenario.title());
-                let figure = self.variant(scenario, kind, base);
+                let figure = self.variant(scenario, kind, base).and_then(Figure::of);
                 aims.push(Aim::new(item, what, figure, Bound::AtMost(most)));
             }
         }
     }
 
+    /// A figure over that of another: the median of each round's ratio, since what both have of the machine changes from
+    /// round to round by more than they differ.
     fn ratio(
         &self,
         scenario: Scenario,
         mode: Mode,
         kind: Kind,
         of: impl Fn(&crate::results::Row) -> &Rounds,
-    ) -> Option<f64> {
-        let figure = |kind| of(self.0.row(scenario, mode, kind)?).median();
-        Some(figure(Kind::Weir)? / figure(kind).filter(|other| *other > 0.0)?)
+    ) -> Option<Figure> {
+        let rounds = |kind| self.0.row(scenario, mode, kind).map(&of);
+        Figure::of(rounds(Kind::Weir)?.over(rounds(kind)?))
     }
 
-    /// CPU of one variant over that of another: the median of each round's ratio, since what both have of the machine
-    /// changes from round to round by more than they differ.
-    fn variant(&self, scenario: Scenario, kind: Kind, base: Kind) -> Option<f64> {
+    /// CPU of one variant over that of another, round by round.
+    fn variant(&self, scenario: Scenario, kind: Kind, base: Kind) -> Option<Rounds> {
         let cpu = |kind| self.0.variants.get(&(scenario, Mode::Closed, kind)).map(|row| &row.cpu);
-        cpu(kind)?.with(cpu(base)?, |cpu, other| cpu / other).median().filter(|ratio| ratio.is_finite())
+        Some(cpu(kind)?.over(cpu(base)?))
     }
 
-    /// The median of what each round had more than the same round without a proxy.
-    fn added(&self, scenario: Scenario, mode: Mode, kind: Kind, at: usize) -> Option<f64> {
+    /// What each round had more than the same round without a proxy.
+    fn added(&self, scenario: Scenario, mode: Mode, kind: Kind, at: usize) -> Option<Rounds> {
         let direct = &self.0.row(scenario, mode, Kind::Direct)?.latency[at];
-        self.0.row(scenario, mode, kind)?.latency[at].with(direct, |with, without| with - without).median()
+        Some(self.0.row(scenario, mode, kind)?.latency[at].with(direct, |with, without| with - without))
     }
 }
 
@@ -204,23 +236,24 @@ impl Display for Aims<'_> {
         let mut table = Table::new(["", "what", "figure", "bound", "met", "the floor's figure"]);
         let mut unmeasured = BTreeSet::new();
         for aim in &aims {
-            let Some(figure) = aim.figure else {
+            let Some(figure) = &aim.figure else {
                 unmeasured.insert(aim.item);
                 continue;
             };
             let (bound, met) = match aim.bound {
-                Bound::AtMost(most) => (format!("≤ {most}"), figure <= most),
-                Bound::AtLeast(least) => (format!("≥ {least}"), figure >= least),
+                Bound::AtMost(most) => (format!("≤ {most}"), figure.middle <= most),
+                Bound::AtLeast(least) => (format!("≥ {least}"), figure.middle >= least),
             };
             let met = match met {
-                _ if figure < 0.0 => "–",
+                _ if figure.middle < 0.0 => "–",
                 true => "yes",
                 false => "**no**",
             };
-            let floor = aim.floor.map_or("–".into(), said);
-            table.row(aim.item, [aim.what.clone(), said(figure), bound, met.into(), floor]);
+            let floor = aim.floor.as_ref().map_or("–".into(), ToString::to_string);
+            table.row(aim.item, [aim.what.clone(), figure.to_string(), bound, met.into(), floor]);
         }
         write!(f, "{table}")?;
+        writeln!(f, "\n{HOW}")?;
         writeln!(f, "\nThe floor's figure is that of a TLS relay that parses nothing, against the same contestant.")?;
         writeln!(f, "A dash: nothing was added that could be told from what the same load had without a proxy.")?;
         if !unmeasured.is_empty() {
@@ -231,11 +264,9 @@ impl Display for Aims<'_> {
     }
 }
 
-/// A figure; a dash for one below zero: what was slower without a proxy says nothing of one.
-fn said(figure: f64) -> String {
-    let digits = crate::measure::digits(figure);
-    if figure < 0.0 { "–".into() } else { format!("{figure:.digits$}") }
-}
+const HOW: &str = "\
+A ratio is the median of each round's ratio, with the lowest and the highest in parentheses; that of an added latency is of the
+medians of what each round added to the same round without a proxy.";
 
 #[cfg(test)]
 mod tests {
@@ -250,6 +281,19 @@ mod tests {
         assert!(page.contains("| 5 | The program, MiB | 9.00 | ≤ 10 | yes | – |"), "{page}");
         assert!(page.contains("| 5 | Memory of an idle sidecar, MiB | 11.0 | ≤ 8 | **no** | – |"), "{page}");
         assert!(page.contains("something is missing of 1, 2, 4, 5, 6, 7."), "{page}");
+    }
+
+    #[test]
+    fn a_ratio_is_of_the_same_rounds_and_says_its_spread() {
+        let mut results = Results::default();
+        for (kind, cpu) in [(Kind::Weir, [30.0, 60.0, 44.0]), (Kind::Haproxy, [40.0, 60.0, 40.0])] {
+            let row = results.rows.entry((Scenario::Connect, Mode::Closed, kind)).or_default();
+            row.cpu.extend(cpu);
+        }
+        let page = Aims(&results).to_string();
+        let line = page.lines().find(|line| line.contains("CPU per request over that of HAProxy")).unwrap();
+        // Of the medians it would be 44 over 40.
+        assert!(line.ends_with("| 1.00 (0.75–1.10) | ≤ 1 | yes | – |"), "{line}");
     }
 
     #[test]

@@ -30,7 +30,8 @@ impl Report {
     pub fn new(args: &Args) -> Self {
         let mut head = machine::describe();
         head.push(format!(
-            "Rounds: {} interleaved, {} s for each measurement; one data thread in each proxy",
+            "Rounds: {} interleaved, {} s for each measurement, two of each load that is as fast as answers come, the second \
+             in the opposite order; one data thread in each proxy",
             args.rounds(),
             args.lasts().as_secs()
         ));
@@ -94,15 +95,15 @@ impl Report {
         self.ratios(f, scenario, mode)
     }
 
-    /// Weir's CPU over that of each other.
+    /// Weir's CPU over that of each other, as in the aims.
     fn ratios(&self, f: &mut fmt::Formatter<'_>, scenario: Scenario, mode: Mode) -> fmt::Result {
         let Some(weir) = self.results.row(scenario, mode, Kind::Weir) else { return Ok(()) };
         let others = self.kinds().filter(|kind| *kind != Kind::Weir);
         let said: Vec<_> = others
             .filter_map(|kind| {
                 let other = self.results.row(scenario, mode, kind)?;
-                let ratio = weir.cpu.median()? / other.cpu.median().filter(|cpu| *cpu > 0.0)?;
-                Some(format!("{ratio:.2} × {kind}"))
+                let ratio = weir.cpu.over(&other.cpu);
+                ratio.median().map(|_| format!("{ratio} × {kind}"))
             })
             .collect();
         if said.is_empty() { Ok(()) } else { writeln!(f, "\nWeir's CPU per request: {}.", said.join(", ")) }
