@@ -56,28 +56,46 @@ struct Idle {
     alarm: Option<Alarm>,
 }
 
+#[derive(Default)]
 enum Inner {
+    #[default]
     Empty,
     Full(Bytes),
     Incoming(Incoming),
 }
 
-/// A response's body.
+impl Inner {
+    fn is_at_end(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(b) => b.is_empty(),
+            Self::Incoming(b) => b.is_end_stream(),
+        }
+    }
+}
+
+/// A response's body. A response goes by value from stage to stage: all that is in its body stands elsewhere, so that what
+/// is moved is short enough to be moved in place, without a call.
 pub struct ResponseBody {
+    /// `None`: no body, and nothing that is held.
+    whole: Option<Box<Whole>>,
+}
+
+#[derive(Default)]
+struct Whole {
     inner: Inner,
-    held: Option<Box<Held>>,
-    /// The response's head as it was written, where it came over HTTP/1.
-    pub spelling: Option<Spelling>,
+    held: Held,
+    spelling: Option<Spelling>,
 }
 
 impl ResponseBody {
     fn of(inner: Inner) -> Self {
-        Self { inner, held: None, spelling: None }
+        Self { whole: Some(Box::new(Whole { inner, held: Held::default(), spelling: None })) }
     }
 
     /// No body.
     pub fn empty() -> Self {
-        Self::of(Inner::Empty)
+        Self { whole: None }
     }
 
     /// A body made here.
@@ -93,53 +111,72 @@ impl ResponseBody {
 
     /// Takes out what comes from the destination, whose connection changes its protocol.
     pub fn take_incoming(&mut self) -> Option<Incoming> {
-        match std::mem::replace(&mut self.inner, Inner::Empty) {
+        match std::mem::take(&mut self.whole.as_mut()?.inner) {
             Inner::Incoming(body) => Some(body),
             Inner::Empty | Inner::Full(_) => None,
         }
     }
 
+    /// The response's head as it was written, where it came over HTTP/1.
+    pub fn spelt(&mut self, spelling: Option<Spelling>) {
+        if spelling.is_some() {
+            self.whole().spelling = spelling;
+        }
+    }
+
+    /// See [`Self::spelt`].
+    pub fn take_spelling(&mut self) -> Option<Spelling> {
+        self.whole.as_mut()?.spelling.take()
+    }
+
     /// The response is one to `HEAD`, or of a status that has no content: what we would say ourselves is not said.
     pub fn leave_out(&mut self) {
-        if let Inner::Full(_) = self.inner {
-            self.inner = Inner::Empty;
+        if let Some(whole) = &mut self.whole
+            && let Inner::Full(_) = whole.inner
+        {
+            whole.inner = Inner::Empty;
         }
+    }
+
+    fn whole(&mut self) -> &mut Whole {
+        self.whole.get_or_insert_default()
     }
 
     /// What it holds until its end.
     pub fn hold(&mut self) -> &mut Held {
-        self.held.get_or_insert_default()
+        &mut self.whole().held
     }
 
     /// Ends the response when neither a byte came nor one could be passed on for so long.
     pub fn idle_timeout(&mut self, timeout: Duration) {
         self.hold().idle = Some(Idle { timeout, moved: false, alarm: None });
     }
+}
 
-    fn end(&mut self, end: End, trailers: Option<&HeaderMap>) {
-        let Some(mut held) = self.held.take() else { return };
-        let mut end = Some(end);
+impl Whole {
+    fn end(&mut self, end: &End, trailers: Option<&HeaderMap>) {
+        let held = &mut self.held;
         while let Some(finish) = held.finish.pop() {
-            let told = match end.as_ref() {
-                Some(End::Failed(kind)) => End::Failed(*kind),
-                Some(End::Abandoned) => End::Abandoned,
-                _ => End::Complete,
+            let told = match end {
+                End::Failed(kind) => End::Failed(*kind),
+                End::Abandoned => End::Abandoned,
+                End::Complete => End::Complete,
             };
             finish.finish(told, held.bytes, trailers);
         }
-        end.take();
+        (held.deadline, held.idle) = (None, None);
         // A connection goes back to its pool only when its response was read to the end; its lease looks at that itself.
         held.things.clear();
     }
 
     fn fail(&mut self, kind: Kind) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.inner = Inner::Empty;
-        self.end(End::Failed(kind), None);
+        self.end(&End::Failed(kind), None);
         Poll::Ready(Some(Err(Error::new(kind).into())))
     }
 
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> Option<Kind> {
-        let held = self.held.as_mut()?;
+        let held = &mut self.held;
         if let Some(deadline) = &mut held.deadline
             && deadline.poll(cx).is_ready()
         {
@@ -163,7 +200,7 @@ impl HttpBody for ResponseBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
+        let Some(this) = &mut self.get_mut().whole else { return Poll::Ready(None) };
         let polled = match &mut this.inner {
             Inner::Empty => Poll::Ready(None),
             Inner::Full(bytes) => {
@@ -179,20 +216,19 @@ impl HttpBody for ResponseBody {
                 None => Poll::Pending,
             },
             Poll::Ready(None) => {
-                this.end(End::Complete, None);
+                this.end(&End::Complete, None);
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(held) = &mut this.held {
-                    held.bytes += frame.data_ref().map_or(0, |d| d.len() as u64);
-                    if let Some(idle) = &mut held.idle {
-                        idle.moved = true;
-                    }
+                let held = &mut this.held;
+                held.bytes += frame.data_ref().map_or(0, |d| d.len() as u64);
+                if let Some(idle) = &mut held.idle {
+                    idle.moved = true;
                 }
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.end(End::Complete, Some(trailers));
-                } else if this.is_end_stream() {
-                    this.end(End::Complete, None);
+                    this.end(&End::Complete, Some(trailers));
+                } else if this.inner.is_at_end() {
+                    this.end(&End::Complete, None);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -201,26 +237,22 @@ impl HttpBody for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Empty => true,
-            Inner::Full(b) => b.is_empty(),
-            Inner::Incoming(b) => b.is_end_stream(),
-        }
+        self.whole.as_ref().is_none_or(|whole| whole.inner.is_at_end())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Empty => SizeHint::with_exact(0),
-            Inner::Full(b) => SizeHint::with_exact(b.len() as u64),
-            Inner::Incoming(b) => b.size_hint(),
+        match self.whole.as_ref().map(|whole| &whole.inner) {
+            None | Some(Inner::Empty) => SizeHint::with_exact(0),
+            Some(Inner::Full(b)) => SizeHint::with_exact(b.len() as u64),
+            Some(Inner::Incoming(b)) => b.size_hint(),
         }
     }
 }
 
-impl Drop for ResponseBody {
+impl Drop for Whole {
     fn drop(&mut self) {
         // A response without a body is never polled: it is complete all the same.
-        let end = if self.is_end_stream() { End::Complete } else { End::Abandoned };
-        self.end(end, None);
+        let end = if self.inner.is_at_end() { End::Complete } else { End::Abandoned };
+        self.end(&end, None);
     }
 }

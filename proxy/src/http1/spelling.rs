@@ -24,24 +24,10 @@ impl Spelling {
         let same = code.iter().fold(0, |n, b| n * 10 + u16::from(b.wrapping_sub(b'0'))) == status;
         same.then(|| reason.strip_prefix(b" ").unwrap_or(b""))
     }
-
-    /// Goes through its fields.
-    pub fn lines(&self) -> Lines<'_> {
-        let mut lines = SmallVec::new();
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', &self.0) {
-            let whole = &self.0[start..=end];
-            start = end + 1;
-            if let Some(colon) = memchr::memchr(b':', whole) {
-                lines.push((whole, colon));
-            }
-        }
-        Lines { lines, next: 0 }
-    }
 }
 
-/// The fields of a head, asked for in about the order in which they were written.
-#[derive(Debug)]
+/// The fields of a head, asked for in about the order in which they were written. Large: it is read into where it stands.
+#[derive(Debug, Default)]
 pub struct Lines<'h> {
     /// Each with its end of line, and where its name ends.
     lines: SmallVec<[(&'h [u8], usize); 24]>,
@@ -60,6 +46,18 @@ pub enum Spelt<'h> {
 }
 
 impl<'h> Lines<'h> {
+    /// Goes through the fields of a head.
+    pub fn read(&mut self, head: &'h Spelling) {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &head.0) {
+            let whole = &head.0[start..=end];
+            start = end + 1;
+            if let Some(colon) = memchr::memchr(b':', whole) {
+                self.lines.push((whole, colon));
+            }
+        }
+    }
+
     /// How the field of `name`, in lower case, was written.
     pub fn spelt(&mut self, name: &[u8], value: &[u8]) -> Spelt<'h> {
         let named = |(whole, colon): &(&[u8], usize)| whole[..*colon].eq_ignore_ascii_case(name);
@@ -85,7 +83,8 @@ mod tests {
             let at = raw.windows(text.len()).rposition(|w| w == text.as_bytes()).unwrap();
             raw.slice(at..at + text.len())
         });
-        let mut lines = head.lines();
+        let mut lines = Lines::default();
+        lines.read(&head);
         assert_eq!(lines.spelt(b"host", b"a"), Spelt::Name(b"Host"));
         assert_eq!(lines.spelt(b"x-own", &value("1.1")[..1]), Spelt::Name(b"X-OWN"), "the 1 of the version is another");
         assert_eq!(lines.spelt(b"x-own", &value("2")), Spelt::Whole(b"x-own: 2\r\n"));

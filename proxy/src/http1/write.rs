@@ -1,6 +1,6 @@
 //! How heads are written: fields in their order, names as they were spelt, and the framing that the body needs.
 
-use super::spelling::{Spelling, Spelt};
+use super::spelling::{Lines, Spelling, Spelt};
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use http_body::Body;
@@ -159,7 +159,10 @@ fn fields(
     no_length: bool,
 ) -> bool {
     let mut says_length = false;
-    let mut lines = spelling.map(Spelling::lines);
+    let mut lines = Lines::default();
+    if let Some(spelling) = spelling {
+        lines.read(spelling);
+    }
     for (name, value) in headers {
         if *name == header::CONTENT_LENGTH {
             if no_length {
@@ -170,7 +173,7 @@ fn fields(
             continue;
         }
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        match lines.as_mut().map_or(Spelt::New, |lines| lines.spelt(name, value)) {
+        match lines.spelt(name, value) {
             Spelt::Whole(line) => out.extend_from_slice(line),
             Spelt::Name(spelt) => field(out, spelt, value),
             Spelt::New => field(out, name, value),

@@ -210,7 +210,7 @@ impl Reply {
             (false, true) => Closing::No,
         };
         let to = (&asked.method, asked.version);
-        let spelling = body.spelling.take();
+        let spelling = body.take_spelling();
         response_head(conn.out.buffer(), parts.status, &parts.headers, spelling.as_ref(), to, sending, closing);
         let sender = Sender { sending, done: sending == Sending::Exact(0) };
         Self { body, sender, persists, wanted: asked.persists, switches }

@@ -2,12 +2,11 @@
 //! belongs to the hop it came over.
 
 use crate::{
-    body::{Body, ResponseBody},
+    body::Body,
     error::{Kind, Result},
     logic::grpc_timeout,
     request::{Attempt, AttemptFailed, Fields, Placed, remove_hop_by_hop},
     stage::{Response, Stage},
-    upstream::Exchange,
 };
 use http::{
     HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
@@ -52,7 +51,7 @@ impl Stage<Placed> for Forward {
                         last.connection_reused = exchange.reused;
                     }
                 });
-                Ok(back(exchange))
+                Ok(back(exchange.response))
             }
             Err(unsent) => Err(AttemptFailed { error: unsent.error, message: unsent.message, slot: None }),
         }
@@ -91,26 +90,18 @@ fn address(message: &mut Request<Body>, version: Version) -> Result<()> {
     Ok(())
 }
 
-fn back(exchange: Exchange) -> Response {
-    let (mut parts, incoming) = exchange.response.into_parts();
-    let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = switching.then(|| parts.headers.get(header::UPGRADE).cloned()).flatten();
-    let fields = Fields::of(&parts.headers);
-    remove_hop_by_hop(&mut parts.headers, fields);
+fn back(mut response: Response) -> Response {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    let protocol = switching.then(|| headers.get(header::UPGRADE).cloned()).flatten();
+    let fields = Fields::of(headers);
+    remove_hop_by_hop(headers, fields);
     if let Some(protocol) = protocol {
-        parts.headers.insert(header::UPGRADE, protocol);
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    parts.version = Version::HTTP_11;
-    let mut body = ResponseBody::incoming(incoming);
-    body.spelling = exchange.spelling;
-    if switching {
-        // The connection now belongs to the upgrade; there is nothing to give back.
-        drop(exchange.lease);
-    } else {
-        body.hold().things.push(exchange.lease);
-    }
-    Response::from_parts(parts, body)
+    *response.version_mut() = Version::HTTP_11;
+    response
 }
 
 #[cfg(test)]

@@ -81,13 +81,15 @@ impl Request {
         record: Record,
     ) -> Result<Box<Self>> {
         check(&incoming, &fields)?;
+        // Made before what goes into it, which is written there at once instead of being put together elsewhere.
+        let place = Box::new_uninit();
         let upgrade = fields.upgrade.then(|| upgrade_offer(&mut incoming)).flatten();
         let (mut parts, body) = incoming.into_parts();
         let authority = authority(&parts)?;
         let interim = body.interim();
         let fields = remove_hop_by_hop(&mut parts.headers, fields);
         join_cookies(&mut parts, &fields);
-        Ok(Box::new(Self {
+        let request = Self {
             authority,
             fields,
             spoken: parts.version,
@@ -101,7 +103,8 @@ impl Request {
             snapshot,
             received: record.begun(),
             record,
-        }))
+        };
+        Ok(Box::write(place, request))
     }
 }
 

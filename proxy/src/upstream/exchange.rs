@@ -1,12 +1,11 @@
 //! One request and its response on one connection: what came of it, and what becomes of the connection.
 
 use crate::{
-    body::{Body, Incoming, Interim},
+    body::{Body, Interim, ResponseBody},
     error::{Error, RetrySafety},
     http1::Spelling,
 };
 use http::{Request, Response};
-use std::any::Any;
 
 /// What is sent. In a box: it goes through many hands, and each one's future would have room for it, most of which stays
 /// unused and keeps a processor's cache from holding what all requests under way need.
@@ -22,17 +21,12 @@ pub struct Outgoing {
     pub interim: Option<Interim>,
 }
 
-/// A response, and the hold on the connection it comes over: dropped when the response has ended, it gives the
-/// connection back.
+/// What came of it.
 pub struct Exchange {
-    /// Headers have come; the body follows.
-    pub response: Response<Incoming>,
-    /// To be held until the body has ended.
-    pub lease: Box<dyn Any + Send + Sync>,
+    /// Headers have come; the body follows, and holds the connection it comes over until it has ended.
+    pub response: Response<ResponseBody>,
     /// Whether the connection had carried a request before.
     pub reused: bool,
-    /// Its head as it was written, where it came over HTTP/1.
-    pub spelling: Option<Spelling>,
 }
 
 /// A request that got no response.

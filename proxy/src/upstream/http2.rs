@@ -13,7 +13,7 @@ pub(super) use task::{Windows, open};
 
 use super::exchange::{Exchange, Message, Outgoing, Unsent};
 use crate::{
-    body::{Body, Interim},
+    body::{Body, Interim, ResponseBody},
     error::{Error, Kind, Result, RetrySafety},
     http2::{self, Broken, Sending},
 };
@@ -103,15 +103,17 @@ impl Connection {
         });
         let response = response.await.map_err(unsent)?;
         let length = http2::length(response.headers());
-        let response = response.map(|stream| {
-            let mut body = http2::Incoming::new(stream, length);
+        let response = response.map(|received| {
+            let mut body = http2::Incoming::new(received, length);
             if let Some(mut upload) = upload {
                 let rest = tokio::spawn(async move { drop(poll_fn(|cx| upload.poll(cx)).await) });
                 body.ends_with(rest.abort_handle());
             }
-            body.into()
+            let mut body = ResponseBody::incoming(body);
+            body.hold().things.push(Box::new(stream));
+            body
         });
-        Ok(Exchange { response, lease: Box::new(stream), reused, spelling: None })
+        Ok(Exchange { response, reused })
     }
 
     /// Sends a request's head. What there is of a body is to be sent besides.

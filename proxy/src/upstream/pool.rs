@@ -13,7 +13,7 @@ use super::{
     waiting::{self, Client, Handed, Target},
 };
 use crate::{
-    body::Incoming,
+    body::{Incoming, ResponseBody},
     error::Kind,
     http1::ResponseHead,
     logic::{KeepAlive, keepalive},
@@ -165,7 +165,12 @@ impl Worker {
             persists: persists && parts.status != StatusCode::SWITCHING_PROTOCOLS,
             sending: answer.sending,
         };
-        let response = http::Response::from_parts(parts, Incoming::Http1(body));
-        Exchange { response, lease: Box::new(lease), reused, spelling: Some(spelling) }
+        let mut body = ResponseBody::incoming(Incoming::Http1(body));
+        body.spelt(Some(spelling));
+        // One that changes its protocol belongs to that from now on: there is nothing to give back.
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            body.hold().things.push(Box::new(lease));
+        }
+        Exchange { response: http::Response::from_parts(parts, body), reused }
     }
 }
