@@ -52,6 +52,16 @@ impl Rounds {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
+    /// `middle (lowest–highest)`; the middle alone of one round.
+    pub fn around(&self, middle: f64) -> String {
+        let (low, high) = (self.lowest(), self.highest());
+        let digits = digits(high);
+        match self.0.len() {
+            1 => format!("{middle:.digits$}"),
+            _ => format!("{middle:.digits$} ({low:.digits$}–{high:.digits$})"),
+        }
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -68,13 +78,7 @@ impl Extend<f64> for Rounds {
 impl fmt::Display for Rounds {
     /// `median (lowest–highest)`, or a dash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(median) = self.median() else { return f.write_str("–") };
-        let (low, high) = (self.lowest(), self.highest());
-        let digits = digits(high);
-        if self.0.len() == 1 {
-            return write!(f, "{median:.digits$}");
-        }
-        write!(f, "{median:.digits$} ({low:.digits$}–{high:.digits$})")
+        f.write_str(&self.median().map_or("–".into(), |median| self.around(median)))
     }
 }
 

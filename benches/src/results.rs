@@ -149,8 +149,8 @@ impl Results {
     }
 
     /// A figure.
-    pub fn figure(&self, what: What, kind: Kind) -> Option<f64> {
-        self.figures.get(&(what, kind))?.median()
+    pub fn figure(&self, what: What, kind: Kind) -> Option<&Rounds> {
+        self.figures.get(&(what, kind))
     }
 
     /// Half of what the slowest peer did at most in this shape of load; without peers, of the slowest with a proxy.

@@ -22,13 +22,16 @@ pub trait Stage<In>: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{error::Error, request::AttemptFailed};
+    use crate::{
+        error::Error,
+        request::AttemptFailed,
+        upstream::{Exchange, Unsent},
+    };
 
     /// It goes by value through some fifteen hands. What is no longer than 128 bytes is moved in place; for more the compiler
     /// calls `memcpy`.
     #[test]
     fn a_response_is_moved_in_place() {
-        use crate::upstream::{Exchange, Unsent};
         let sizes = [
             size_of::<Result<Response, Error>>(),
             size_of::<Result<Response, AttemptFailed>>(),

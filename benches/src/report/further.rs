@@ -42,7 +42,7 @@ impl Report {
             (What::IdleCpu, "CPU with them, %"),
         ];
         self.figures(f, &columns)?;
-        let weir = |what| self.results.figures.get(&(what, Kind::Weir));
+        let weir = |what| self.results.figure(what, Kind::Weir);
         if let Some(size) = weir(What::Binary) {
             writeln!(f, "\nweir-proxy itself is {size} MiB.")?;
         }
@@ -73,7 +73,7 @@ impl Report {
         let mut table = Table::new([""]);
         columns.iter().for_each(|(_, name)| table.column(name));
         for kind in self.kinds().filter(|kind| *kind != Kind::Direct) {
-            let cell = |what| self.results.figures.get(&(what, kind)).map_or("–".into(), ToString::to_string);
+            let cell = |what| self.results.figure(what, kind).map_or("–".into(), ToString::to_string);
             table.row(kind, columns.iter().map(|(what, _)| cell(*what)));
         }
         write!(f, "{table}")
