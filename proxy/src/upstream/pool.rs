@@ -174,3 +174,52 @@ impl Worker {
         Exchange { response: http::Response::from_parts(parts, body), reused }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        body::Body,
+        upstream::{
+            exchange::Outgoing,
+            waiting::tests::{client, dialer},
+        },
+    };
+    use http_body_util::BodyExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// Answers every request with two bytes.
+    async fn endpoint() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut read = [0; 1024];
+                    while tcp.read(&mut read).await.unwrap() > 0 {
+                        tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_response_holds_its_connection_to_its_end_and_gives_it_back_then() {
+        let (pool, dialer) = (Pool::new(endpoint().await, false, 1), dialer(Default::default()));
+        let send = async || {
+            let request = http::Request::get("/").header("host", "a").body(Body::Empty).unwrap();
+            let message = Box::new(Outgoing { request, spelling: None, interim: None });
+            pool.send(client(1), &dialer, message, false, Instant::now()).await.ok().unwrap()
+        };
+        let (first, beside) = (send().await, send().await);
+        assert!(!first.reused && !beside.reused, "the first has not ended");
+        assert_eq!(first.response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        assert!(send().await.reused);
+    }
+}

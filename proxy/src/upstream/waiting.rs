@@ -285,4 +285,4 @@ async fn dial(pool: Arc<IdlePool>, target: Target) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

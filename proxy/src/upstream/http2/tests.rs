@@ -123,6 +123,26 @@ async fn interim_responses_are_passed_on_and_too_many_are_a_fault() {
 }
 
 #[tokio::test]
+async fn a_stream_counts_until_its_response_has_ended() {
+    in_time(Box::pin(async {
+        let (ours, mut peer, _count) = pair(64 * 1024).await;
+        let theirs = async {
+            let (_request, mut respond) = peer.accept().await.unwrap().unwrap();
+            let rest = respond.send_response(Response::new(()), false).unwrap();
+            drive(peer);
+            rest
+        };
+        let (mut rest, exchange) = tokio::join!(theirs, send(&ours, Body::Empty));
+        let response = exchange.ok().unwrap().response;
+        assert_eq!(ours.streams(), 1);
+        rest.send_data(Bytes::from_static(b"ok"), true).unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        assert_eq!(ours.streams(), 0);
+    }))
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_there_of_a_body_leaves_with_the_head_in_one_write() {
     in_time(Box::pin(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

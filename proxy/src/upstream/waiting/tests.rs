@@ -9,7 +9,7 @@ use tokio::{
 };
 use weir_config::model::ConnectionLimits;
 
-fn dialer(limits: ConnectionLimits) -> Dialer {
+pub(in crate::upstream) fn dialer(limits: ConnectionLimits) -> Dialer {
     Dialer {
         connect_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(10),
@@ -28,7 +28,7 @@ fn target(address: SocketAddr) -> Target {
 }
 
 /// One that has been answered before, if it is not above 100.
-fn client(id: usize) -> Client {
+pub(in crate::upstream) fn client(id: usize) -> Client {
     Client { worker: 0, id, known: id < 100 }
 }
 
