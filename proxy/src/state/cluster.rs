@@ -212,7 +212,7 @@ pub(super) fn millis(born: Instant, now: Instant) -> u64 {
 pub(super) fn part(workload: &str, protocol: Protocol) -> Option<Part> {
     let busy = match protocol {
         Protocol::Tcp => return None,
-        Protocol::Http2 => 24,
+        Protocol::Http2 => 32,
         Protocol::Http1 | Protocol::UseDownstream => 4,
     };
     Some(Part { sidecar: number(workload.as_bytes()), busy })

@@ -3,10 +3,17 @@
 use crate::{pair, replicas};
 use http::StatusCode;
 use std::{
+    ops::RangeInclusive,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
-use weir_tests::{client::get, eventually, load::Load};
+use weir_tests::{
+    application::Application,
+    client::get,
+    eventually, free_port,
+    load::Load,
+    mesh::{Mesh, Sidecar, service, workload},
+};
 
 fn policy(spec: &str) -> String {
     format!(
@@ -62,6 +69,67 @@ async fn a_killed_instance_costs_nothing() {
     let then = load.so_far().good;
     eventually("load goes on", 10, || async { (load.so_far().good > then + 400).then_some(()) }).await;
     load.stop().await.assert_all_good(600);
+}
+
+/// How many endpoints a sidecar uses of those it knows.
+async fn used(client: &Sidecar) -> usize {
+    let metrics = client.metrics().await;
+    let name = r#"weir_endpoints_used{destination="server.default.svc.cluster.local:8080"} "#;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{metrics}"))
+}
+
+/// Two of the few that a caller uses of many fail together, in this way; what is left of the part bears it, which may be
+/// widened to so many. No request is lost.
+async fn two_of_a_part_fail(policy: &str, widened: RangeInclusive<usize>, fail: impl Fn(&Application)) {
+    let client_port = free_port();
+    let mut documents = service("server", 8080, "kubernetes.io/h2c")
+        + policy
+        + &workload("client-1", "client", free_port(), client_port);
+    let mut applications = vec![];
+    for n in 0..40 {
+        let (name, application) = (format!("server-{n}"), Application::start("server").await);
+        let document = workload(&name, "server", application.address.port(), free_port());
+        documents += &document.replace("sidecar: {", "sidecar: {disabled: true, ");
+        applications.push(application);
+    }
+    let mesh = Mesh::start(&documents).await;
+    let client = mesh.sidecar("client-1", "client", client_port).await;
+    let load = Load::start(client.outbound, "server:8080", "/", 200);
+    eventually("load runs", 20, || async { (load.so_far().good > 400).then_some(()) }).await;
+    let part: Vec<_> = applications.iter().filter(|a| a.requests() > 0).collect();
+    assert_eq!((part.len(), used(&client).await), (8, 8), "it uses few of the many");
+    let (failing, others) = part.split_at(2);
+    let asked = || failing.iter().map(|a| a.requests()).sum::<u64>();
+    let (then, before) = (load.so_far().good, asked());
+    failing.iter().for_each(|application| fail(application));
+    eventually("others stand in", 20, || async { widened.contains(&used(&client).await).then_some(()) }).await;
+    eventually("load goes on", 20, || async { (load.so_far().good > then + 800).then_some(()) }).await;
+    let wasted = asked() - before;
+    assert!(wasted <= 800 / 40, "those that fail got {wasted} of 800 requests");
+    assert!(others.iter().all(|a| a.requests() > 0));
+    let asked = applications.iter().filter(|a| a.requests() > 0).count();
+    assert!(widened.contains(&asked), "{asked} have been asked");
+    load.stop().await.assert_all_good(1_200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_a_part_die_together_and_no_request_is_lost() {
+    two_of_a_part_fail("", 8..=12, Application::stop).await;
+    two_of_a_part_fail(
+        &policy("  circuitBreaker: {outlierDetection: {consecutive5xx: 1}}\n"),
+        12..=12,
+        Application::stop,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_a_part_answer_with_errors_together_and_no_request_is_lost() {
+    let with = |more: &str| policy(&format!("  retry: {{on: [5xx], attempts: 2}}\n{more}"));
+    let fail = |application: &Application| application.counts.fail_with.store(503, Ordering::Relaxed);
+    two_of_a_part_fail(&with(""), 8..=12, fail).await;
+    two_of_a_part_fail(&with("  circuitBreaker: {outlierDetection: {consecutive5xx: 1}}\n"), 12..=12, fail).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use std::{
 /// Levels up to this size are used whole.
 pub(super) const SMALL: usize = 32;
 /// A part has at least so many.
-pub(super) const FLOOR: usize = 12;
+pub(super) const FLOOR: usize = 8;
 /// It is narrowed when half as many would have been enough for the step below, for so long.
 pub(super) const CALM_MILLIS: u64 = 30_000;
 

@@ -62,7 +62,7 @@ fn one_caller_with_much_under_way_uses_all_and_closes_when_calm() {
     fleet.millis.set(CALM_MILLIS - 1);
     seen(&picker, &fleet, 100);
     assert_eq!(picker.used(), 1000, "not at once");
-    for step in 1..=11 {
+    for step in 1..=12 {
         fleet.millis.set(step * CALM_MILLIS);
         seen(&picker, &fleet, 10);
     }
@@ -92,9 +92,11 @@ fn a_steady_load_does_not_make_it_flap() {
 fn ejected_endpoints_are_made_up_for() {
     let (picker, mut fleet) = (picker(&fleet_of(0..1000), 5), Fleet::new(1000));
     let part = seen(&picker, &fleet, 4_000);
-    fleet.set_out(part.iter().copied().take(3));
+    fleet.set_out(part.iter().copied().take(1));
+    assert_eq!((seen(&picker, &fleet, 4_000).len(), picker.used()), (FLOOR - 1, FLOOR), "the others bear it");
+    fleet.set_out(part.iter().copied().take(2));
     let wider = seen(&picker, &fleet, 4_000);
-    assert!(wider.len() >= FLOOR - 2 && picker.used() == FLOOR + FLOOR / 2, "{}", wider.len());
+    assert_eq!((wider.len(), picker.used()), (FLOOR + FLOOR / 2 - 2, FLOOR + FLOOR / 2));
     // All of the part and of the next: any other that is available.
     fleet.set_out(part.iter().chain(&wider).copied());
     assert!(seen(&picker, &fleet, 4_000).len() >= FLOOR - 3);
@@ -129,7 +131,7 @@ fn a_successor_is_as_wide_as_it_was() {
 
 #[test]
 fn many_sidecars_together_load_endpoints_evenly() {
-    // 1,000 sidecars with 12 of 1,000 each: 12 sidecars an endpoint on average, with a binomial spread.
+    // 1,000 sidecars with 8 of 1,000 each: 8 sidecars an endpoint on average, with a binomial spread.
     let members = fleet_of(0..1000);
     let mut callers = vec![0u32; 1000];
     for who in 0..1000 {
@@ -138,9 +140,9 @@ fn many_sidecars_together_load_endpoints_evenly() {
         picker.levels.group(0, step).slots.iter().for_each(|slot| callers[*slot] += 1);
     }
     let (least, most) = (*callers.iter().min().unwrap(), *callers.iter().max().unwrap());
-    assert!(least >= 1 && most <= 30, "between {least} and {most} sidecars");
-    let variance = callers.iter().map(|n| (f64::from(*n) - 12.0).powi(2)).sum::<f64>() / 1000.0;
-    assert!(variance < 14.5, "no more than chance: {variance}");
+    assert!(least >= 1 && most <= 20, "between {least} and {most} sidecars");
+    let variance = callers.iter().map(|n| (f64::from(*n) - 8.0).powi(2)).sum::<f64>() / 1000.0;
+    assert!(variance < 9.0, "no more than chance: {variance}");
 }
 
 #[test]
