@@ -20,7 +20,7 @@ use std::{
 use tokio::time::Instant;
 
 /// How a response ended.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum End {
     /// To its last byte.
     Complete,
@@ -118,10 +118,8 @@ impl ResponseBody {
     }
 
     /// The response's head as it was written, where it came over HTTP/1.
-    pub fn spelt(&mut self, spelling: Option<Spelling>) {
-        if spelling.is_some() {
-            self.whole().spelling = spelling;
-        }
+    pub fn spelt(&mut self, spelling: Spelling) {
+        self.whole().spelling = Some(spelling);
     }
 
     /// See [`Self::spelt`].
@@ -154,15 +152,10 @@ impl ResponseBody {
 }
 
 impl Whole {
-    fn end(&mut self, end: &End, trailers: Option<&HeaderMap>) {
+    fn end(&mut self, end: End, trailers: Option<&HeaderMap>) {
         let held = &mut self.held;
         while let Some(finish) = held.finish.pop() {
-            let told = match end {
-                End::Failed(kind) => End::Failed(*kind),
-                End::Abandoned => End::Abandoned,
-                End::Complete => End::Complete,
-            };
-            finish.finish(told, held.bytes, trailers);
+            finish.finish(end, held.bytes, trailers);
         }
         (held.deadline, held.idle) = (None, None);
         // A connection goes back to its pool only when its response was read to the end; its lease looks at that itself.
@@ -171,7 +164,7 @@ impl Whole {
 
     fn fail(&mut self, kind: Kind) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.inner = Inner::Empty;
-        self.end(&End::Failed(kind), None);
+        self.end(End::Failed(kind), None);
         Poll::Ready(Some(Err(Error::new(kind).into())))
     }
 
@@ -216,7 +209,7 @@ impl HttpBody for ResponseBody {
                 None => Poll::Pending,
             },
             Poll::Ready(None) => {
-                this.end(&End::Complete, None);
+                this.end(End::Complete, None);
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
@@ -226,9 +219,9 @@ impl HttpBody for ResponseBody {
                     idle.moved = true;
                 }
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.end(&End::Complete, Some(trailers));
+                    this.end(End::Complete, Some(trailers));
                 } else if this.inner.is_at_end() {
-                    this.end(&End::Complete, None);
+                    this.end(End::Complete, None);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -253,6 +246,6 @@ impl Drop for Whole {
     fn drop(&mut self) {
         // A response without a body is never polled: it is complete all the same.
         let end = if self.inner.is_at_end() { End::Complete } else { End::Abandoned };
-        self.end(&end, None);
+        self.end(end, None);
     }
 }

@@ -1,6 +1,7 @@
 //! A TCP connection that is read ahead of the TLS on it. The TLS library asks for 4 KiB at a time, a system call each; when
 //! they come full, more is waiting, and it is taken at once.
 
+use super::pieces;
 use bytes::{Buf, BytesMut};
 use std::{
     future::Future,
@@ -74,7 +75,7 @@ impl AsyncRead for Ahead {
             ready!(read)?;
         }
         let n = this.buffer.len().min(buf.remaining());
-        buf.put_slice(&this.buffer[..n]);
+        pieces::put(buf, &this.buffer[..n]);
         this.buffer.advance(n);
         if this.buffer.is_empty() && !this.flows {
             this.buffer = BytesMut::new();

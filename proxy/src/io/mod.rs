@@ -4,6 +4,7 @@
 //! hangs on it, for ever.
 
 mod ahead;
+mod pieces;
 mod through;
 
 pub use ahead::Ahead;
@@ -68,6 +69,8 @@ pub struct Io {
     stall: Option<Pin<Box<Sleep>>>,
     stall_after: Duration,
     haul: Haul,
+    /// What comes behind the bytes that TLS had.
+    failed: Option<io::Error>,
 }
 
 enum Wire {
@@ -78,7 +81,7 @@ enum Wire {
 
 impl Io {
     fn on(wire: Wire) -> Self {
-        Self { wire, stall: None, stall_after: WRITE_STALL, haul: Haul::default() }
+        Self { wire, stall: None, stall_after: WRITE_STALL, haul: Haul::default(), failed: None }
     }
 
     /// Plain TCP.
@@ -113,6 +116,7 @@ impl Io {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let tcp = match &self.wire {
             Wire::Plain(tcp) => tcp,
+            _ if self.failed.is_some() => return Poll::Ready(()),
             // The TLS library wants nothing more while it holds what nobody has read.
             Wire::Client(tls) if tls.get_ref().1.wants_read() && tls.get_ref().0.is_empty() => tls.get_ref().0.tcp(),
             Wire::Server(tls) if tls.get_ref().1.wants_read() && tls.get_ref().0.is_empty() => tls.get_ref().0.tcp(),
@@ -205,7 +209,11 @@ impl AsyncRead for Io {
         let this = self.get_mut();
         ready!(this.haul.poll(cx));
         let before = buf.filled().len();
-        let polled = on_wire!(this, io => Pin::new(io).poll_read(cx, buf));
+        let polled = match &mut this.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Wire::Client(tls) => pieces::poll_read(Pin::new(tls), &mut this.failed, cx, buf),
+            Wire::Server(tls) => pieces::poll_read(Pin::new(tls), &mut this.failed, cx, buf),
+        };
         this.haul.read(buf.filled().len() - before);
         polled
     }
@@ -214,7 +222,11 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = on_wire!(this, io => Pin::new(io).poll_write(cx, buf));
+        let polled = match &mut this.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Wire::Client(tls) => pieces::poll_write(Pin::new(tls), cx, buf),
+            Wire::Server(tls) => pieces::poll_write(Pin::new(tls), cx, buf),
+        };
         this.stalled(cx, polled)
     }
 
@@ -224,7 +236,11 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = on_wire!(this, io => Pin::new(io).poll_write_vectored(cx, bufs));
+        let polled = match &mut this.wire {
+            Wire::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Wire::Client(tls) => pieces::poll_write_vectored(Pin::new(tls), cx, bufs),
+            Wire::Server(tls) => pieces::poll_write_vectored(Pin::new(tls), cx, bufs),
+        };
         this.stalled(cx, polled)
     }
 

@@ -156,19 +156,19 @@ impl Worker {
         if let Some(timeout) = parts.headers.get("keep-alive").and_then(|v| keepalive::parse(v.as_bytes())) {
             self.idle.habits.announced(timeout);
         }
+        let mut body = ResponseBody::incoming(Incoming::Http1(body));
+        body.spelt(spelling);
+        // One that changes its protocol belongs to that from now on: there is nothing to give back.
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
         let lease = Lease {
             connection: Some(connection),
             pool: Arc::downgrade(&self.idle),
             timeout: dialer.idle_timeout,
             known: client.known,
-            // One that changes its protocol is no longer ours.
-            persists: persists && parts.status != StatusCode::SWITCHING_PROTOCOLS,
+            persists: persists && !switches,
             sending: answer.sending,
         };
-        let mut body = ResponseBody::incoming(Incoming::Http1(body));
-        body.spelt(Some(spelling));
-        // One that changes its protocol belongs to that from now on: there is nothing to give back.
-        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        if !switches {
             body.hold().things.push(Box::new(lease));
         }
         Exchange { response: http::Response::from_parts(parts, body), reused }

@@ -31,7 +31,7 @@ impl Answer for Pages {
             match request.uri().path() {
                 "/echo" => {
                     let mut response = Response::new(ResponseBody::incoming(request.into_body()));
-                    response.body_mut().spelt(spelling);
+                    response.body_mut().spelt(spelling.unwrap());
                     response.headers_mut().insert("x-own", HeaderValue::from_static("1"));
                     response
                 }
