@@ -118,6 +118,46 @@ mod tests {
         let pieces = [IoSlice::new(&huge)];
         assert_eq!(joined(&Pieces::of(&pieces)).len(), MOST * PIECE);
     }
+    /// Takes all that it is given, and notes the lengths.
+    #[derive(Default)]
+    struct Sink(Vec<usize>);
+
+    impl AsyncWrite for Sink {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.get_mut().0.extend(bufs.iter().map(|buf| buf.len()));
+            Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn tls_is_given_no_more_at_once_than_is_copied_by_a_loop() {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let (bytes, mut tls) = (vec![7; PIECE + 5], Sink::default());
+        let whole = [IoSlice::new(&bytes[..PIECE]), IoSlice::new(b"x")];
+        let large = [IoSlice::new(b"head"), IoSlice::new(&bytes)];
+        assert!(matches!(poll_write(Pin::new(&mut tls), cx, &bytes[..PIECE]), Poll::Ready(Ok(PIECE))));
+        assert!(matches!(poll_write(Pin::new(&mut tls), cx, &bytes), Poll::Ready(Ok(n)) if n == PIECE + 5));
+        assert!(matches!(poll_write_vectored(Pin::new(&mut tls), cx, &whole), Poll::Ready(Ok(n)) if n == PIECE + 1));
+        assert!(matches!(poll_write_vectored(Pin::new(&mut tls), cx, &large), Poll::Ready(Ok(n)) if n == PIECE + 9));
+        assert_eq!(tls.0, [PIECE, PIECE, 5, PIECE, 1, 4, PIECE, 5]);
+    }
+
     /// Gives what it has, one after the other, and then nothing for now.
     struct Source(Vec<io::Result<Vec<u8>>>);
 
