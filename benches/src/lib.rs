@@ -24,5 +24,6 @@ pub mod results;
 pub mod run;
 pub mod scenario;
 pub mod sizes;
+pub mod slices;
 pub mod usage;
 pub mod variants;

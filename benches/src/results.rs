@@ -105,6 +105,9 @@ pub enum What {
     Binary,
 }
 
+/// By shape of load, how requests come, and who was asked.
+pub type Rows = BTreeMap<(Scenario, Mode, Kind), Row>;
+
 /// System calls per request, by name, the most frequent first.
 pub type Calls = Vec<(String, f64)>;
 
@@ -112,11 +115,11 @@ pub type Calls = Vec<(String, f64)>;
 #[derive(Debug, Default)]
 pub struct Results {
     /// By shape of load.
-    pub rows: BTreeMap<(Scenario, Mode, Kind), Row>,
+    pub rows: Rows,
     /// The rest.
     pub figures: BTreeMap<(What, Kind), Rounds>,
     /// Variants of Weir against each other, in rounds of their own.
-    pub variants: BTreeMap<(Scenario, Mode, Kind), Row>,
+    pub variants: Rows,
     /// Instructions and allocations per request of Weir's pair.
     pub counts: BTreeMap<Scenario, Counts>,
     /// System calls.

@@ -5,13 +5,12 @@ use crate::{
     callgrind, calls,
     cli::{Args, Part},
     contestant::{Contestant, Failure, Kind},
-    handshakes, idle,
-    load::Clients,
-    machine,
+    handshakes, idle, machine,
     peers::weir,
     report::Report,
     results::{Mode, Results, What},
     scenario::Scenario,
+    slices::in_slices,
     variants,
 };
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -108,62 +107,24 @@ fn save(args: &Args, report: &Report) -> Result<(), Failure> {
 async fn load(args: &Args, contestants: &[Contestant], results: &mut Results) -> Result<(), Failure> {
     let rounds = args.rounds();
     for round in 1..=rounds {
-        let in_turn = in_turn(contestants, round);
         for scenario in args.scenarios() {
             eprintln!("round {round} of {rounds}: {scenario:?}");
-            // There and back: what the machine gains or loses meanwhile, everyone has the same of.
-            for &contestant in in_turn.iter().chain(in_turn.iter().rev()) {
-                turn(scenario, contestant, Mode::Closed, args.lasts(), results).await?;
-            }
+            in_slices(scenario, contestants, (Mode::Closed, None), args.lasts() * 2, &mut results.rows).await?;
             if !scenario.at_fixed_rates() {
                 continue;
             }
             if let Some(half) = results.half_of_slowest(scenario) {
                 results.half.entry(scenario).or_insert(half);
             }
-            let rates = args.rates.iter().map(|rate| (Mode::Rate(*rate), Some(*rate)));
-            for (mode, rate) in rates.chain([(Mode::Half, results.half.get(&scenario).copied())]) {
-                for &contestant in &in_turn {
-                    turn(scenario, contestant, mode, args.lasts_at(rate.unwrap_or_default()), results).await?;
-                }
+            let half = results.half.get(&scenario).map(|rate| (Mode::Half, *rate));
+            for (mode, rate) in args.rates.iter().map(|rate| (Mode::Rate(*rate), *rate)).chain(half) {
+                in_slices(scenario, contestants, (mode, Some(rate)), args.lasts_at(rate), &mut results.rows).await?;
             }
             if scenario == Scenario::Http1 && round == 1 {
                 contestants.iter().for_each(|contestant| memory(contestant, What::BusyMemory, results));
             }
         }
     }
-    Ok(())
-}
-
-/// In each round another begins, so that none always comes after the same.
-pub(crate) fn in_turn<T>(all: &[T], round: u32) -> Vec<&T> {
-    let (before, from) = all.split_at((round as usize).saturating_sub(1) % all.len().max(1));
-    from.iter().chain(before).collect()
-}
-
-/// One contestant's turn in one shape of load.
-pub(crate) async fn turn(
-    scenario: Scenario,
-    contestant: &Contestant,
-    mode: Mode,
-    lasts: Duration,
-    results: &mut Results,
-) -> Result<(), Failure> {
-    let mut clients = Clients::connect(scenario, scenario.target(contestant)).await?;
-    // Pools fill, caches warm.
-    clients.closed((lasts / 8).max(Duration::from_millis(100))).await?;
-    let rate = match mode {
-        Mode::Closed => None,
-        Mode::Rate(rate) => Some(rate),
-        Mode::Half => results.half.get(&scenario).copied(),
-    };
-    let before = contestant.usage();
-    let outcome = match rate {
-        None => clients.closed(lasts).await?,
-        Some(rate) => clients.open(rate, lasts).await?,
-    };
-    let used = contestant.usage().zip(before).map(|(after, before)| after - before);
-    results.rows.entry((scenario, mode, contestant.kind)).or_default().add(&outcome, used);
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use crate::{
     load::Clients,
     peers::weir,
     results::{Mode, Results},
-    run::{in_turn, turn},
     scenario::Scenario,
+    slices::in_slices,
 };
 use std::net::SocketAddr;
 
@@ -32,6 +32,11 @@ const WARM: u64 = 20_000;
 /// As many rounds for each of the bench's: what is looked for is a twentieth of a request's cost.
 const TIMES: u32 = 5;
 
+/// How many rounds there are.
+pub fn rounds(args: &Args) -> u32 {
+    args.rounds() * TIMES
+}
+
 /// Rounds of all of them, beside the others' rounds in `results`.
 pub async fn measure(
     args: &Args,
@@ -48,20 +53,12 @@ pub async fn measure(
         }
         pairs.push(pair);
     }
-    let mut own = Results::default();
-    let rounds = args.rounds() * TIMES;
+    let rounds = rounds(args);
     for round in 1..=rounds {
         eprintln!("variants: round {round} of {rounds}");
         for scenario in SCENARIOS {
-            let mut in_turn = in_turn(&pairs, round);
-            if round % 2 == 0 {
-                in_turn.reverse();
-            }
-            for pair in in_turn {
-                turn(scenario, pair, Mode::Closed, args.lasts(), &mut own).await?;
-            }
+            in_slices(scenario, &pairs, (Mode::Closed, None), args.lasts(), &mut results.variants).await?;
         }
     }
-    results.variants = own.rows;
     Ok(())
 }

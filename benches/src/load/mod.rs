@@ -57,6 +57,13 @@ impl Outcome {
         }
     }
 
+    /// Takes what came of more that was asked afterwards.
+    pub fn then(&mut self, other: Self) {
+        self.took += other.took;
+        self.add(other);
+        self.latencies.sort_unstable();
+    }
+
     fn add(&mut self, other: Self) {
         self.done += other.done;
         self.failed += other.failed;

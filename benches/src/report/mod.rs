@@ -10,6 +10,7 @@ use crate::{
     machine::{self, Processors},
     results::{Mode, Results, Row},
     scenario::Scenario,
+    variants,
 };
 use std::fmt;
 use table::Table;
@@ -30,10 +31,13 @@ impl Report {
     pub fn new(args: &Args) -> Self {
         let mut head = machine::describe();
         head.push(format!(
-            "Rounds: {} interleaved, {} s for each measurement, two of each load that is as fast as answers come, the second \
-             in the opposite order; one data thread in each proxy",
+            "Rounds: {}, in each of which everyone is asked in slices that take turns: as fast as answers come for {} s in slices \
+             of 0.1 s (bodies 0.5 s), at fixed rates until it is 10,000 requests, but for 5 to 20 s, in slices of 2 s; Weir \
+             against itself in {} rounds of {} s; one data thread in each proxy",
             args.rounds(),
-            args.lasts().as_secs()
+            2 * args.lasts().as_secs(),
+            variants::rounds(args),
+            args.lasts().as_secs(),
         ));
         if !args.note.is_empty() {
             head.push(args.note.clone());
