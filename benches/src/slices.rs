@@ -1,7 +1,7 @@
 //! A round of one shape of load: everyone is asked for as long as everyone else, in slices that take turns.
 //!
-//! What the machine's neighbours take of its caches and its cores changes from second to second, and a request costs up to
-//! twice as much for it: in short turns all have the same of it.
+//! What the machine gives changes from second to second, and a request costs up to twice as much for it (`benches/tried.md`):
+//! in short turns all have the same of it.
 
 use crate::{
     contestant::{Contestant, Failure},
@@ -12,11 +12,11 @@ use crate::{
 };
 use std::time::Duration;
 
-/// As fast as answers come.
+/// At most so long, as fast as answers come.
 const SLICE: Duration = Duration::from_millis(100);
 /// The same, where an answer takes as long as that.
 const SLICE_OF_BULK: Duration = Duration::from_millis(500);
-/// At a fixed rate: so many requests that the first ones, with cold caches, are not the rare ones that are looked for.
+/// The same, at a fixed rate: what is looked for there is rare, and pauses are not to be.
 const SLICE_AT_RATE: Duration = Duration::from_secs(2);
 
 /// Asks each for so long, at a rate or as fast as answers come, and adds what came of it to its row.
@@ -27,12 +27,12 @@ pub async fn in_slices(
     lasts: Duration,
     rows: &mut Rows,
 ) -> Result<(), Failure> {
-    let slice = match rate {
+    let longest = match rate {
         Some(_) => SLICE_AT_RATE,
         None if scenario.is_bulk() => SLICE_OF_BULK,
         None => SLICE,
-    }
-    .min(lasts);
+    };
+    let count = lasts.div_duration_f64(longest).ceil().max(1.0) as u32;
     let mut asked = Vec::new();
     for contestant in contestants {
         let mut clients = Clients::connect(scenario, scenario.target(contestant)).await?;
@@ -40,9 +40,9 @@ pub async fn in_slices(
         clients.closed(SLICE).await?;
         asked.push(Asked { contestant, clients, outcome: Outcome::default(), used: None });
     }
-    for n in 0..lasts.div_duration_f64(slice).ceil() as usize {
-        for at in order(asked.len(), n) {
-            asked[at].slice(rate, slice).await?;
+    for slice in 0..count {
+        for at in order(asked.len(), slice) {
+            asked[at].slice(rate, lasts / count).await?;
         }
     }
     for Asked { contestant, outcome, used, .. } in asked {
@@ -62,8 +62,9 @@ struct Asked<'c> {
 impl Asked<'_> {
     async fn slice(&mut self, rate: Option<u32>, lasts: Duration) -> Result<(), Failure> {
         if let Some(rate) = rate {
-            // The first requests after a pause find cold caches.
-            self.clients.open(rate, SLICE).await?;
+            // The first ones after a pause find cold caches, connections that have rested, and memory that was given back:
+            // one of each client is not counted.
+            self.clients.open(rate, SLICE.max(Duration::from_secs(self.clients.count()) / rate.max(1))).await?;
         }
         let before = self.contestant.usage();
         let outcome = match rate {
@@ -80,9 +81,9 @@ impl Asked<'_> {
 
 /// Who comes when: in each slice another begins, and every second goes the other way round, so that none always comes after
 /// the same.
-fn order(count: usize, slice: usize) -> Vec<usize> {
+fn order(count: usize, slice: u32) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
-    order.rotate_left(slice % count.max(1));
+    order.rotate_left(slice as usize % count.max(1));
     if slice % 2 == 1 {
         order.reverse();
     }

@@ -109,6 +109,11 @@ impl Clients {
         Ok(Self { clients })
     }
 
+    /// How many they are.
+    pub fn count(&self) -> u64 {
+        self.clients.len() as u64
+    }
+
     /// As many requests as get done in this time.
     pub async fn closed(&mut self, lasts: Duration) -> Result<Outcome, Failure> {
         let begun = Instant::now();

@@ -118,6 +118,7 @@ mod tests {
         let pieces = [IoSlice::new(&huge)];
         assert_eq!(joined(&Pieces::of(&pieces)).len(), MOST * PIECE);
     }
+
     /// Takes all that it is given, and notes the lengths.
     #[derive(Default)]
     struct Sink(Vec<usize>);
