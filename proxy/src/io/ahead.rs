@@ -38,6 +38,11 @@ impl Ahead {
         self.buffer.is_empty()
     }
 
+    /// Whether nothing waits here, and nothing did in the kernel behind what was read last.
+    pub fn is_dry(&self) -> bool {
+        self.buffer.is_empty() && !self.flows
+    }
+
     /// How many bytes the kernel has taken.
     pub fn written(&self) -> u64 {
         self.written

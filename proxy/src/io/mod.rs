@@ -14,6 +14,7 @@ use crate::{
     tls::{ClientStream, ServerStream},
     turns::Haul,
 };
+use rustls::CommonState;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     future::Future,
@@ -204,6 +205,11 @@ macro_rules! on_wire {
     };
 }
 
+/// Whether neither TLS nor the socket has more to be read, as far as is known without a look.
+fn dry(ahead: &Ahead, tls: &CommonState) -> bool {
+    tls.wants_read() && ahead.is_dry()
+}
+
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -211,8 +217,12 @@ impl AsyncRead for Io {
         let before = buf.filled().len();
         let polled = match &mut this.wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Wire::Client(tls) => pieces::poll_read(Pin::new(tls), &mut this.failed, cx, buf),
-            Wire::Server(tls) => pieces::poll_read(Pin::new(tls), &mut this.failed, cx, buf),
+            Wire::Client(tls) => {
+                pieces::poll_read(Pin::new(tls), |tls| dry(tls.get_ref().0, tls.get_ref().1), &mut this.failed, cx, buf)
+            }
+            Wire::Server(tls) => {
+                pieces::poll_read(Pin::new(tls), |tls| dry(tls.get_ref().0, tls.get_ref().1), &mut this.failed, cx, buf)
+            }
         };
         this.haul.read(buf.filled().len() - before);
         polled

@@ -5,8 +5,8 @@
 //! it is given behind the header of a record, of five bytes, before it encrypts it: where both buffers begin a page, that is
 //! each time. Pieces up to 2 KiB are copied by a loop, as fast on any processor.
 
+use smallvec::SmallVec;
 use std::{
-    array,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
@@ -23,9 +23,10 @@ pub(super) fn put(buf: &mut ReadBuf<'_>, bytes: &[u8]) {
     bytes.chunks(PIECE).for_each(|piece| buf.put_slice(piece));
 }
 
-/// Reads what TLS has and there is room for. An error behind it is kept in `failed`, for the next read.
-pub(super) fn poll_read(
-    mut tls: Pin<&mut impl AsyncBufRead>,
+/// Reads what TLS has and there is room for, until it is `dry`. An error behind it is kept in `failed`, for the next read.
+pub(super) fn poll_read<T: AsyncBufRead>(
+    mut tls: Pin<&mut T>,
+    dry: impl Fn(&T) -> bool,
     failed: &mut Option<io::Error>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
@@ -42,6 +43,9 @@ pub(super) fn poll_read(
                 let n = bytes.len().min(buf.remaining());
                 put(buf, &bytes[..n]);
                 tls.as_mut().consume(n);
+                if dry(&tls) {
+                    break;
+                }
             }
             polled if buf.filled().len() == before => return polled.map_ok(drop),
             Poll::Ready(Err(error)) => {
@@ -68,55 +72,37 @@ pub(super) fn poll_write_vectored(
     if bufs.iter().all(|buf| buf.len() <= PIECE) {
         return tls.poll_write_vectored(cx, bufs);
     }
-    let pieces = Pieces::of(bufs);
-    tls.poll_write_vectored(cx, pieces.as_slices())
+    tls.poll_write_vectored(cx, &pieces(bufs))
 }
 
 /// Pieces of buffers, as many as TLS takes at once.
-struct Pieces<'b> {
-    pieces: [IoSlice<'b>; MOST],
-    used: usize,
-}
-
-impl<'b> Pieces<'b> {
-    fn of(bufs: &'b [IoSlice<'_>]) -> Self {
-        let mut all = bufs.iter().flat_map(|buf| buf.chunks(PIECE));
-        let mut used = 0;
-        let pieces = array::from_fn(|_| {
-            let piece = all.next();
-            used += usize::from(piece.is_some());
-            IoSlice::new(piece.unwrap_or_default())
-        });
-        Self { pieces, used }
-    }
-
-    fn as_slices(&self) -> &[IoSlice<'b>] {
-        &self.pieces[..self.used]
-    }
+fn pieces<'b>(bufs: &'b [IoSlice<'_>]) -> SmallVec<[IoSlice<'b>; MOST]> {
+    bufs.iter().flat_map(|buf| buf.chunks(PIECE)).map(IoSlice::new).take(MOST).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn joined(pieces: &Pieces<'_>) -> Vec<u8> {
-        pieces.as_slices().iter().flat_map(|piece| piece.iter().copied()).collect()
+    fn joined(pieces: &[IoSlice<'_>]) -> Vec<u8> {
+        pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
     }
 
     #[test]
     fn what_is_large_goes_in_pieces_in_its_order() {
         let large: Vec<u8> = (0..3 * PIECE + 9).map(|i| i as u8).collect();
         let bufs = [IoSlice::new(b"head"), IoSlice::new(&large), IoSlice::new(b"\r\n")];
-        let pieces = Pieces::of(&bufs);
-        assert!(pieces.as_slices().iter().all(|piece| piece.len() <= PIECE));
+        let pieces = pieces(&bufs);
+        assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
         assert_eq!(joined(&pieces), [b"head", &large[..], b"\r\n"].concat());
     }
 
     #[test]
     fn what_is_too_large_goes_in_part() {
         let huge = vec![7; 1 << 20];
-        let pieces = [IoSlice::new(&huge)];
-        assert_eq!(joined(&Pieces::of(&pieces)).len(), MOST * PIECE);
+        let bufs = [IoSlice::new(&huge)];
+        let pieces = pieces(&bufs);
+        assert_eq!((joined(&pieces).len(), pieces.spilled()), (MOST * PIECE, false));
     }
 
     /// Takes all that it is given, and notes the lengths.
@@ -196,7 +182,7 @@ mod tests {
         let mut read = || {
             let mut buf = ReadBuf::new(&mut room);
             let cx = &mut Context::from_waker(std::task::Waker::noop());
-            poll_read(Pin::new(&mut source), &mut failed, cx, &mut buf).map_ok(|()| buf.filled().to_vec())
+            poll_read(Pin::new(&mut source), |_| false, &mut failed, cx, &mut buf).map_ok(|()| buf.filled().to_vec())
         };
         assert!(matches!(read(), Poll::Ready(Ok(got)) if got == bytes[..9_000]));
         assert!(matches!(read(), Poll::Ready(Ok(got)) if got == [&bytes[9_000..], &[1; 3]].concat()));
@@ -204,5 +190,16 @@ mod tests {
         assert!(matches!(read(), Poll::Ready(Ok(got)) if got == [2]));
         assert!(matches!(read(), Poll::Ready(Err(_))));
         assert!(read().is_pending());
+    }
+
+    #[test]
+    fn what_is_dry_is_not_asked_again() {
+        let mut source = Source((0..3).map(|n| Ok(vec![n; 2])).collect());
+        let mut room = [0; 9];
+        let mut buf = ReadBuf::new(&mut room);
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let read = poll_read(Pin::new(&mut source), |source| source.0.len() == 1, &mut None, cx, &mut buf);
+        assert!(matches!(read, Poll::Ready(Ok(()))));
+        assert_eq!((buf.filled(), source.0.len()), (&[0, 0, 1, 1][..], 1));
     }
 }
